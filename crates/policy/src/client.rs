@@ -1,0 +1,391 @@
+//! Who is calling: the address behind the proxies we trust, the identity, the tenant.
+//!
+//! 1. The address is the peer's, unless the peer is a trusted proxy: then `X-Forwarded-For` is
+//!    walked from the right over trusted addresses, and the first untrusted one is the client.
+//! 2. The identity is the first source of [`ClientConfig::identity`] that the request carries.
+//!    Secrets (tokens, keys, cookies) are never kept: only a keyed 64-bit hash of them is.
+//! 3. An identity is a claim. A caller that invents a new token on every request gets a new
+//!    identity each time, which is why the default rate limits also count by address.
+//! 4. The tenant is what the configured header says, where that is a plain name of at most 48
+//!    characters, and nobody's otherwise.
+
+use std::fmt;
+use std::hash::Hasher;
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+
+use http::{HeaderMap, HeaderName, header};
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use siphasher::sip::SipHasher24;
+
+use crate::quantity::serde_as_text;
+use crate::record::Tenant;
+
+/// `[client]` of the config.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientConfig {
+    /// Where a request names its tenant. Default: the header `x-tenant-id`.
+    pub tenant: TenantSource,
+    /// The sources of an identity; the first that a request carries wins.
+    pub identity: Vec<IdentitySource>,
+    /// Proxies whose `X-Forwarded-*` and `x-request-id` are believed. Default: none.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            tenant: TenantSource { header: "x-tenant-id".to_owned() },
+            identity: vec![
+                IdentitySource::Bearer,
+                IdentitySource::Header(HeaderName::from_static("x-api-key")),
+                IdentitySource::Cookie("session".to_owned()),
+                IdentitySource::Ip,
+            ],
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantSource {
+    pub header: String,
+}
+
+/// One place where an identity can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentitySource {
+    /// `Authorization: Bearer …`
+    Bearer,
+    Header(HeaderName),
+    Cookie(String),
+    /// The address; always there.
+    Ip,
+}
+
+/// Fits after "failed to read the identity source: ".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected \"bearer\", \"header:<name>\", \"cookie:<name>\" or \"ip\", not {0:?}")]
+pub struct IdentitySourceError(String);
+
+impl FromStr for IdentitySource {
+    type Err = IdentitySourceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fault = || IdentitySourceError(text.to_owned());
+        match text.split_once(':') {
+            None if text == "bearer" => Ok(Self::Bearer),
+            None if text == "ip" => Ok(Self::Ip),
+            Some(("header", name)) => name.parse().map(Self::Header).map_err(|_| fault()),
+            Some(("cookie", name)) if !name.is_empty() && name.bytes().all(is_cookie_name_byte) => {
+                Ok(Self::Cookie(name.to_owned()))
+            }
+            _ => Err(fault()),
+        }
+    }
+}
+
+impl fmt::Display for IdentitySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bearer => f.write_str("bearer"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Ip => f.write_str("ip"),
+        }
+    }
+}
+
+serde_as_text!(IdentitySource);
+
+fn is_cookie_name_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&byte)
+}
+
+/// Names a client in evidence and logs without giving its secret away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientKey {
+    Bearer(u64),
+    Header(u64),
+    Cookie(u64),
+    /// An IPv4 address, or an IPv6 network of 64 bits (its low half zero).
+    Ip(IpAddr),
+}
+
+impl ClientKey {
+    /// Whether the client said who it is, with more than its address.
+    pub const fn is_identified(self) -> bool {
+        !matches!(self, Self::Ip(_))
+    }
+
+    /// A fixed-length form for keyed hashing.
+    pub fn to_bytes(self) -> [u8; 17] {
+        let mut bytes = [0; 17];
+        match self {
+            Self::Bearer(id) | Self::Header(id) | Self::Cookie(id) => {
+                bytes[1..9].copy_from_slice(&id.to_be_bytes());
+            }
+            Self::Ip(IpAddr::V4(ip)) => bytes[1..5].copy_from_slice(&ip.octets()),
+            Self::Ip(IpAddr::V6(ip)) => bytes[1..17].copy_from_slice(&ip.octets()),
+        }
+        bytes[0] = match self {
+            Self::Bearer(_) => 1,
+            Self::Header(_) => 2,
+            Self::Cookie(_) => 3,
+            Self::Ip(IpAddr::V4(_)) => 4,
+            Self::Ip(IpAddr::V6(_)) => 6,
+        };
+        bytes
+    }
+}
+
+impl fmt::Display for ClientKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bearer(id) => write!(f, "bearer:{id:016x}"),
+            Self::Header(id) => write!(f, "key:{id:016x}"),
+            Self::Cookie(id) => write!(f, "cookie:{id:016x}"),
+            Self::Ip(IpAddr::V4(ip)) => write!(f, "ip:{ip}"),
+            Self::Ip(IpAddr::V6(ip)) => write!(f, "ip:{ip}/64"),
+        }
+    }
+}
+
+/// The caller of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    pub key: ClientKey,
+    /// The address behind the trusted proxies.
+    pub ip: IpAddr,
+    pub tenant: Tenant,
+    /// Whether the peer on the socket is a trusted proxy, so that its word is taken for the
+    /// request id and the forwarded headers.
+    pub via_trusted_proxy: bool,
+}
+
+/// [`ClientConfig`], ready to use.
+#[derive(Clone)]
+pub struct ClientResolver {
+    tenant: HeaderName,
+    identity: Vec<IdentitySource>,
+    trusted: Vec<IpNet>,
+    hasher: SipHasher24,
+}
+
+impl ClientResolver {
+    /// Returns the fault in words where the tenant's header is no header name.
+    pub fn new(config: &ClientConfig, key: &[u8; 16]) -> Result<Self, String> {
+        let tenant = config.tenant.header.parse().map_err(|_| {
+            format!("client.tenant.header: {:?} is not a header name", config.tenant.header)
+        })?;
+        Ok(Self {
+            tenant,
+            identity: config.identity.clone(),
+            trusted: config.trusted_proxies.clone(),
+            hasher: SipHasher24::new_with_key(key),
+        })
+    }
+
+    pub fn is_trusted(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.trusted.iter().any(|net| net.contains(&ip))
+    }
+
+    /// Says who sent `headers` over a connection from `peer`.
+    pub fn resolve(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
+        let peer = peer.to_canonical();
+        let via_trusted_proxy = self.is_trusted(peer);
+        let ip = if via_trusted_proxy { self.forwarded_for(peer, headers) } else { peer };
+        let key = self
+            .identity
+            .iter()
+            .find_map(|source| self.identify(source, ip, headers))
+            .unwrap_or_else(|| ClientKey::Ip(prefix(ip)));
+        Client { key, ip, tenant: self.tenant(headers), via_trusted_proxy }
+    }
+
+    fn identify(
+        &self,
+        source: &IdentitySource,
+        ip: IpAddr,
+        headers: &HeaderMap,
+    ) -> Option<ClientKey> {
+        match source {
+            IdentitySource::Bearer => {
+                let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+                let (scheme, token) = value.split_at_checked(7)?;
+                (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty())
+                    .then(|| ClientKey::Bearer(self.hash(token)))
+            }
+            IdentitySource::Header(name) => {
+                let value = headers.get(name)?.as_bytes();
+                (!value.is_empty()).then(|| ClientKey::Header(self.hash(value)))
+            }
+            IdentitySource::Cookie(name) => {
+                cookie(headers, name).map(|value| ClientKey::Cookie(self.hash(value)))
+            }
+            IdentitySource::Ip => Some(ClientKey::Ip(prefix(ip))),
+        }
+    }
+
+    fn hash(&self, secret: &[u8]) -> u64 {
+        let mut hasher = self.hasher;
+        hasher.write(secret);
+        hasher.finish()
+    }
+
+    fn tenant(&self, headers: &HeaderMap) -> Tenant {
+        let plain = |text: &&str| {
+            text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte))
+        };
+        headers
+            .get(&self.tenant)
+            .and_then(|value| value.to_str().ok())
+            .filter(plain)
+            .and_then(|text| Tenant::from(text).ok())
+            .unwrap_or_default()
+    }
+
+    /// Walks `X-Forwarded-For` from the right, past trusted addresses. What cannot be read ends
+    /// the walk at the last address that could, so a forged entry never becomes the client.
+    fn forwarded_for(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut nearest = peer;
+        for value in headers.get_all("x-forwarded-for").into_iter().rev() {
+            for hop in value.as_bytes().rsplit(|byte| *byte == b',') {
+                let Some(ip) = std::str::from_utf8(hop).ok().and_then(parse_hop) else {
+                    return nearest;
+                };
+                nearest = ip;
+                if !self.is_trusted(ip) {
+                    return nearest;
+                }
+            }
+        }
+        nearest
+    }
+}
+
+impl fmt::Debug for ClientResolver {
+    /// The key is a secret and stays out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientResolver").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// Reads `203.0.113.7`, `203.0.113.7:1234`, `2001:db8::1` or `[2001:db8::1]:1234`.
+fn parse_hop(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let ip = text
+        .parse::<IpAddr>()
+        .or_else(|_| text.parse::<std::net::SocketAddr>().map(|addr| addr.ip()))
+        .or_else(|_| text.trim_start_matches('[').trim_end_matches(']').parse())
+        .ok()?;
+    Some(ip.to_canonical())
+}
+
+/// What counts as one address: all of IPv4, the network half of IPv6, since a single host
+/// commonly has 2^64 addresses to choose from.
+pub fn prefix(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => IpAddr::V4(ip),
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64))),
+    }
+}
+
+/// The value of the first cookie called `name`; an empty one counts as absent.
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    headers.get_all(header::COOKIE).into_iter().find_map(|value| {
+        value.as_bytes().split(|byte| *byte == b';').find_map(|pair| {
+            let (found, value) = pair.trim_ascii().split_at_checked(name.len())?;
+            let value = value.strip_prefix(b"=")?;
+            (found == name.as_bytes() && !value.is_empty()).then_some(value)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn resolver() -> ClientResolver {
+        let config = ClientConfig {
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
+            ..ClientConfig::default()
+        };
+        ClientResolver::new(&config, &[7; 16]).unwrap()
+    }
+
+    #[test]
+    fn the_address_is_counted_from_the_right_over_trusted_proxies() {
+        let cases: [(&str, &[&str], &str); 9] = [
+            ("203.0.113.1", &["1.1.1.1"], "203.0.113.1"),
+            ("10.0.0.1", &["1.1.1.1"], "1.1.1.1"),
+            ("10.0.0.1", &["6.6.6.6, 1.1.1.1, 10.0.0.2"], "1.1.1.1"),
+            ("10.0.0.1", &["6.6.6.6", "1.1.1.1, 10.0.0.2"], "1.1.1.1"),
+            ("10.0.0.1", &["6.6.6.6, nonsense, 10.0.0.2"], "10.0.0.2"),
+            ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+            ("10.0.0.1", &["[2001:db8::1]:4711"], "2001:db8::1"),
+            ("::ffff:10.0.0.1", &["1.1.1.1:80"], "1.1.1.1"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+        ];
+        for (peer, forwarded, want) in cases {
+            let fields: Vec<_> = forwarded.iter().map(|v| ("x-forwarded-for", *v)).collect();
+            let client = resolver().resolve(peer.parse().unwrap(), &headers(&fields));
+            assert_eq!(client.ip, want.parse::<IpAddr>().unwrap(), "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_identity_present_wins_and_no_secret_is_kept() {
+        let kind = |fields: &[(&str, &str)]| {
+            let key = resolver().resolve("203.0.113.9".parse().unwrap(), &headers(fields)).key;
+            let text = key.to_string();
+            assert!(!text.contains("hunter2"), "{text}");
+            text.split(':').next().unwrap().to_owned()
+        };
+        assert_eq!(kind(&[("authorization", "Bearer hunter2"), ("x-api-key", "k")]), "bearer");
+        assert_eq!(kind(&[("authorization", "Basic hunter2"), ("x-api-key", "hunter2")]), "key");
+        assert_eq!(kind(&[("cookie", "a=b; session=hunter2")]), "cookie");
+        assert_eq!(kind(&[("cookie", "session=; xsession=1")]), "ip");
+        assert_eq!(kind(&[("authorization", "Bearer ")]), "ip");
+    }
+
+    #[test]
+    fn ipv6_clients_are_one_per_network() {
+        let of = |ip: &str| resolver().resolve(ip.parse().unwrap(), &HeaderMap::new()).key;
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("2001:db8::1").to_string(), "ip:2001:db8::/64");
+    }
+
+    #[test]
+    fn a_tenant_is_a_plain_name_or_nobody() {
+        let long = "x".repeat(49);
+        for (value, want) in [("acme", "acme"), ("a/b", ""), (long.as_str(), ""), ("", "")] {
+            let client = resolver()
+                .resolve("203.0.113.9".parse().unwrap(), &headers(&[("x-tenant-id", value)]));
+            assert_eq!(client.tenant.as_str(), want);
+        }
+    }
+
+    #[test]
+    fn identity_sources_are_read_and_written() {
+        for text in ["bearer", "header:x-api-key", "cookie:session", "ip"] {
+            assert_eq!(text.parse::<IdentitySource>().unwrap().to_string(), text);
+        }
+        for text in ["", "jwt", "header:", "header:a b", "cookie:", "cookie:a;b", "ip:1"] {
+            assert_eq!(text.parse::<IdentitySource>(), Err(IdentitySourceError(text.to_owned())));
+        }
+    }
+}

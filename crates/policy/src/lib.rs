@@ -1,0 +1,23 @@
+//! Pure decisions of Seaworthy: what a protection says of a request, what a mode makes of it,
+//! who the client is, how a fault is worded.
+//!
+//! Nothing here does I/O, awaits, or reads a clock: time is an argument ([`Moment`]), keys and
+//! settings are handed in. The data plane calls these functions with what it read from a
+//! socket; the tests call them with tables.
+
+pub mod client;
+pub mod mode;
+pub mod names;
+pub mod problem;
+pub mod protection;
+pub mod protections;
+pub mod quantity;
+pub mod record;
+pub mod registry;
+pub mod route;
+pub mod target;
+pub mod trace_context;
+
+mod moment;
+
+pub use moment::Moment;

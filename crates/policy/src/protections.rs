@@ -1,0 +1,15 @@
+//! One file a protection. `registry.rs` lists them in chain order.
+
+pub mod header_limit;
+pub mod host_allowlist;
+pub mod ip_filter;
+pub mod rate_limit;
+
+pub mod field;
+pub mod origin;
+
+pub(crate) mod gcra;
+pub(crate) mod quoted;
+
+#[cfg(test)]
+pub(crate) mod testing;

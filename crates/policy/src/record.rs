@@ -1,0 +1,234 @@
+//! What a worker reports of one request: a fixed-size value that is copied into a ring.
+//!
+//! Nothing in it points anywhere, so writing one takes no allocation and no lock. Names are
+//! kept as ids ([`RouteId`]) or in bounded inline text; what does not fit is cut, and says so.
+
+use arrayvec::ArrayString;
+
+use crate::client::ClientKey;
+use crate::problem::Code;
+
+/// Protections a registry can hold; [`Verdicts`] keeps two bits for each.
+pub const PROTECTIONS_MAX: usize = 32;
+
+/// A route as the telemetry knows it: an index into a table of names that only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteId(pub u16);
+
+/// A rule as the telemetry knows it: an index into a table of names that only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleId(pub u16);
+
+/// What a client, the service and the logs call this request. At most 64 characters of
+/// `[A-Za-z0-9._-]`.
+pub type RequestId = ArrayString<64>;
+
+/// Whose data a request is about; empty where it does not say.
+pub type Tenant = ArrayString<48>;
+
+/// The path of a request, cut at a character where it is longer. Never the query: queries
+/// carry secrets.
+pub type PathText = ArrayString<120>;
+
+/// The methods that have a name of their own in telemetry; a bound on label values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum MethodLabel {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+    Trace,
+    /// Anything else, as the semantic conventions write it.
+    Other,
+}
+
+impl MethodLabel {
+    pub const ALL: [Self; 9] = [
+        Self::Get,
+        Self::Head,
+        Self::Post,
+        Self::Put,
+        Self::Patch,
+        Self::Delete,
+        Self::Options,
+        Self::Trace,
+        Self::Other,
+    ];
+
+    pub fn of(method: &http::Method) -> Self {
+        match *method {
+            http::Method::GET => Self::Get,
+            http::Method::HEAD => Self::Head,
+            http::Method::POST => Self::Post,
+            http::Method::PUT => Self::Put,
+            http::Method::PATCH => Self::Patch,
+            http::Method::DELETE => Self::Delete,
+            http::Method::OPTIONS => Self::Options,
+            http::Method::TRACE => Self::Trace,
+            _ => Self::Other,
+        }
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+            Self::Trace => "TRACE",
+            Self::Other => "_OTHER",
+        }
+    }
+}
+
+/// What one protection said of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Verdict {
+    /// Off, not applicable, or not reached.
+    NotJudged,
+    Allow,
+    /// Would have been denied: the mode is `warn`, or the client is outside the share.
+    WouldDeny,
+    Deny,
+}
+
+/// The verdicts of all protections on one request, two bits each, by registry position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdicts(u64);
+
+impl Verdicts {
+    pub fn set(&mut self, protection: usize, verdict: Verdict) {
+        assert!(protection < PROTECTIONS_MAX, "the registry holds at most {PROTECTIONS_MAX}");
+        self.0 &= !(0b11 << (2 * protection));
+        self.0 |= (verdict as u64) << (2 * protection);
+    }
+
+    pub fn get(self, protection: usize) -> Verdict {
+        match (self.0 >> (2 * protection)) & 0b11 {
+            0 => Verdict::NotJudged,
+            1 => Verdict::Allow,
+            2 => Verdict::WouldDeny,
+            _ => Verdict::Deny,
+        }
+    }
+
+    /// The registry positions with this verdict.
+    pub fn with(self, verdict: Verdict) -> impl Iterator<Item = usize> {
+        (0..PROTECTIONS_MAX).filter(move |index| self.get(*index) == verdict)
+    }
+
+    pub fn any(self, verdict: Verdict) -> bool {
+        self.with(verdict).next().is_some()
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Ending {
+    /// The service answered and the answer went out whole.
+    Served,
+    /// The gateway answered by itself: a preflight, a token, a page of its own.
+    Answered,
+    /// A protection denied it.
+    Denied,
+    /// The gateway could not make sense of it and refused it before any protection.
+    Refused,
+    /// The service could not be reached, broke off or answered nonsense.
+    UpstreamFailed,
+    /// The client went away first.
+    ClientGone,
+}
+
+impl Ending {
+    pub const ALL: [Self; 6] = [
+        Self::Served,
+        Self::Answered,
+        Self::Denied,
+        Self::Refused,
+        Self::UpstreamFailed,
+        Self::ClientGone,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Served => "served",
+            Self::Answered => "answered",
+            Self::Denied => "denied",
+            Self::Refused => "refused",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::ClientGone => "client_gone",
+        }
+    }
+}
+
+/// One request, as the evidence and the telemetry see it.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestRecord {
+    pub id: RequestId,
+    /// Unix time in milliseconds at which the head was complete.
+    pub started_unix_ms: i64,
+    /// Head complete to last byte of the answer handed to the socket, in microseconds.
+    pub duration_us: u32,
+    /// The part of `duration_us` spent waiting for the service's response head; 0 where the
+    /// service was not asked.
+    pub upstream_us: u32,
+    pub route: RouteId,
+    pub method: MethodLabel,
+    /// The status that the client was sent; 499 where it was gone before one could be.
+    pub status: u16,
+    pub ending: Ending,
+    pub client: ClientKey,
+    pub tenant: Tenant,
+    pub path: PathText,
+    /// Body bytes received from the client.
+    pub request_bytes: u64,
+    /// Body bytes sent to the client.
+    pub response_bytes: u64,
+    pub verdicts: Verdicts,
+    /// The first denial, else the first would-denial, else why the gateway failed.
+    pub reason: Option<Code>,
+    /// The position of the upstream in the config, where one was asked.
+    pub upstream: Option<u8>,
+}
+
+/// Copies as much of `text` as fits, whole characters only.
+pub fn clip<const N: usize>(text: &str) -> ArrayString<N> {
+    let mut end = text.len().min(N);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).map(|text| ArrayString::from(text).expect("cut to fit")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_keep_two_bits_each() {
+        let mut verdicts = Verdicts::default();
+        verdicts.set(0, Verdict::Allow);
+        verdicts.set(31, Verdict::Deny);
+        verdicts.set(5, Verdict::Deny);
+        verdicts.set(5, Verdict::WouldDeny);
+        assert_eq!(verdicts.get(0), Verdict::Allow);
+        assert_eq!(verdicts.get(1), Verdict::NotJudged);
+        assert_eq!(verdicts.with(Verdict::WouldDeny).collect::<Vec<_>>(), [5]);
+        assert_eq!(verdicts.with(Verdict::Deny).collect::<Vec<_>>(), [31]);
+    }
+
+    #[test]
+    fn clipping_keeps_characters_whole() {
+        assert_eq!(clip::<4>("aéé").as_str(), "aé");
+        assert_eq!(clip::<4>("ab").as_str(), "ab");
+    }
+}

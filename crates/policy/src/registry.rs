@@ -1,0 +1,159 @@
+//! The list of all protections, in the order in which a request meets them.
+//!
+//! Tests walk it, the command line, the console and the manual are rendered from it. Adding a
+//! protection is one file in `protections/`, one field in [`Protect`] and one line in
+//! [`REGISTRY`].
+
+use std::sync::Arc;
+
+use ring::hmac;
+use serde::{Deserialize, Serialize};
+
+use crate::mode::ModeSetting;
+use crate::problem::Code;
+use crate::protection::Protection;
+use crate::protections::{header_limit, host_allowlist, ip_filter, rate_limit};
+
+/// `[protect]` of the config, and of each route: the settings of every protection.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Protect {
+    pub host_allowlist: host_allowlist::Config,
+    pub ip_filter: ip_filter::Config,
+    pub header_limit: header_limit::Config,
+    pub rate_limit: rate_limit::Config,
+}
+
+/// Every protection, in chain order: cheap and final ones first, the one that takes a place
+/// last, so that a request denied by another never holds it.
+pub static REGISTRY: &[&Entry] =
+    &[&host_allowlist::ENTRY, &ip_filter::ENTRY, &header_limit::ENTRY, &rate_limit::ENTRY];
+
+/// What the registry knows of one protection.
+pub struct Entry {
+    /// Snake case: the config's key and the first half of a rule's name.
+    pub name: &'static str,
+    /// One sentence, for help and pages.
+    pub summary: &'static str,
+    /// The mode where the config says nothing, and why it is that.
+    pub default_mode: ModeSetting,
+    pub default_mode_reason: &'static str,
+    /// The codes it can deny with.
+    pub codes: &'static [Code],
+    pub mode: fn(&Protect) -> ModeSetting,
+    /// The settings without the mode: two rules with equal settings can share their state.
+    pub settings: fn(&Protect) -> serde_json::Value,
+    pub build: fn(&Protect, &BuildContext<'_>) -> Result<Arc<dyn Protection>, BuildError>,
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Entry({})", self.name)
+    }
+}
+
+/// The registry position of the protection called `name`.
+pub fn position(name: &str) -> Option<usize> {
+    REGISTRY.iter().position(|entry| entry.name == name)
+}
+
+/// What a protection needs besides its own settings.
+#[derive(Clone, Copy, Debug)]
+pub struct BuildContext<'a> {
+    pub key: &'a InstallKey,
+}
+
+/// A setting that is well-formed and still makes no sense. Fits after "`<key>`: ".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct BuildError {
+    /// Below the protection's own section: `limits`, `origins`.
+    pub key: &'static str,
+    pub message: String,
+}
+
+/// The secret from which this installation derives its keys. Gateways that are to agree on
+/// tokens and shares are given the same one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct InstallKey([u8; 32]);
+
+impl InstallKey {
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// A key for one purpose: HMAC-SHA256 of its label.
+    pub fn derive(&self, label: &str) -> [u8; 32] {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.0), label.as_bytes());
+        tag.as_ref().try_into().expect("an HMAC-SHA256 tag has 32 bytes")
+    }
+
+    /// The first half of [`Self::derive`], for SipHash.
+    pub fn derive_16(&self, label: &str) -> [u8; 16] {
+        let key = self.derive(label);
+        key[..16].try_into().expect("half of 32 bytes")
+    }
+}
+
+impl std::fmt::Debug for InstallKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InstallKey")
+    }
+}
+
+/// A protection's settings as JSON without `mode`, for [`Entry::settings`].
+pub(crate) fn settings_of<T: Serialize>(config: &T) -> serde_json::Value {
+    let mut value = serde_json::to_value(config).expect("settings are plain data");
+    if let Some(map) = value.as_object_mut() {
+        map.remove("mode");
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::problem::Domain;
+    use crate::record::PROTECTIONS_MAX;
+
+    #[test]
+    fn names_are_unique_and_in_the_config() {
+        let config = serde_json::to_value(Protect::default()).unwrap();
+        let mut names = HashSet::new();
+        for entry in REGISTRY {
+            assert!(names.insert(entry.name), "{} is there twice", entry.name);
+            assert!(config.get(entry.name).is_some(), "{} has no section", entry.name);
+            assert_eq!((entry.mode)(&Protect::default()), entry.default_mode, "{}", entry.name);
+        }
+        assert_eq!(config.as_object().unwrap().len(), REGISTRY.len());
+        assert!(REGISTRY.len() <= PROTECTIONS_MAX);
+    }
+
+    #[test]
+    fn each_code_of_a_protection_is_claimed_by_it_alone() {
+        for entry in REGISTRY {
+            for code in entry.codes {
+                assert_eq!(code.entry().domain, Domain::Protection(entry.name));
+            }
+        }
+        for code in Code::all() {
+            if let Domain::Protection(name) = code.domain {
+                let entry = REGISTRY.iter().find(|entry| entry.name == name);
+                let claimed = entry.is_some_and(|entry| entry.codes.contains(&code.code));
+                assert!(claimed, "{} belongs to no protection", code.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_defaults_build() {
+        let key = InstallKey::new([1; 32]);
+        for entry in REGISTRY {
+            let built = (entry.build)(&Protect::default(), &BuildContext { key: &key });
+            assert!(built.is_ok(), "{}", entry.name);
+            assert!((entry.settings)(&Protect::default()).get("mode").is_none());
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! One request: read, judged, forwarded, answered. The story of the data plane, top to bottom.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use seaworthy_policy::problem::{self, Code, Denial, Rendering};
+use seaworthy_policy::protection::{self, Answer, BodyLength, Scheme};
+use seaworthy_policy::record::Ending;
+use seaworthy_policy::target::Target;
+use seaworthy_policy::trace_context::TraceContext;
+
+use crate::ask::{self, Asked, Question};
+use crate::body::ResponseBody;
+use crate::chain::{self, Flow};
+use crate::connection::shared::Shared;
+use crate::flight::{Flight, Start};
+use crate::forward::{self, Hop, X_REQUEST_ID};
+use crate::notes::Note;
+use crate::worker::Worker;
+use crate::{own, tunnel};
+
+/// What all requests of one connection share.
+pub(crate) struct Peer {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) ip: IpAddr,
+    pub(crate) scheme: Scheme,
+}
+
+/// A body that hyper can drain in one read is not worth closing the connection for.
+const DRAIN_BYTES_MAX: u64 = 64 << 10;
+
+/// Answers one request. Whatever happens, there is an answer and a record.
+pub(crate) async fn serve(
+    peer: Rc<Peer>,
+    mut request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let refusal = peer.shared.begin();
+    let worker = Rc::clone(&peer.worker);
+    let view = worker.view();
+    let started = worker.clock.now();
+    let asks_upgrade = request.headers().contains_key(UPGRADE);
+    let on_upgrade = asks_upgrade.then(|| hyper::upgrade::on(&mut request));
+
+    let (mut head, incoming) = request.into_parts();
+    let upgrade = forward::strip_hop_by_hop(&mut head.headers);
+    let client = view.snapshot.clients.resolve(peer.ip, &head.headers);
+    let given_id =
+        if client.via_trusted_proxy { forward::accepted_request_id(&head.headers) } else { None };
+    let start = Start {
+        id: given_id.unwrap_or_else(|| worker.request_id(started)),
+        connection: Arc::clone(&peer.shared),
+        scheme: peer.scheme,
+        version: head.version,
+        worker,
+        view,
+        started,
+        client,
+    };
+    let flight = Flight::new(start, &head.method, head.uri.path());
+    let exchange = Exchange {
+        rendering: Rendering::for_request(&head.headers),
+        body: body_length(&incoming),
+        peer: &peer,
+        flight,
+    };
+
+    let response = match refusal {
+        Some(refusal) => {
+            let denial = Denial::new(refusal.code, refusal.detail);
+            exchange.refuse(denial)
+        }
+        None => match exchange.check_head(&mut head) {
+            Err(denial) => exchange.refuse(denial),
+            Ok(checked) => {
+                let upgrade = upgrade.zip(on_upgrade).filter(|_| head.version == Version::HTTP_11);
+                exchange.run(head, incoming, checked, upgrade).await
+            }
+        },
+    };
+    if asks_upgrade {
+        peer.shared.decide_upgrade(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+    }
+    Ok(response)
+}
+
+fn body_length(incoming: &Incoming) -> BodyLength {
+    if incoming.is_end_stream() {
+        return BodyLength::None;
+    }
+    incoming.size_hint().exact().map_or(BodyLength::Unknown, BodyLength::Declared)
+}
+
+/// One request, while it is being answered.
+struct Exchange<'a> {
+    peer: &'a Peer,
+    flight: Rc<Flight>,
+    rendering: Rendering,
+    body: BodyLength,
+}
+
+/// What the checks of the head made of it.
+struct Checked {
+    target: Target,
+    authority: String,
+    trace: TraceContext,
+    trace_restarted: bool,
+}
+
+impl Exchange<'_> {
+    /// Refuses what no protection has to see. The guard has refused the rest for HTTP/1; these
+    /// rules hold for both protocols.
+    fn check_head(&self, head: &mut http::request::Parts) -> Result<Checked, Denial> {
+        if head.method == Method::CONNECT {
+            return Err(Denial::new(Code::ConnectRefused, ""));
+        }
+        let expectation = head.headers.get(http::header::EXPECT);
+        if expectation.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+        {
+            return Err(Denial::new(Code::ExpectationFailed, ""));
+        }
+        let snapshot = &self.flight.view.snapshot;
+        if forward::has_passed(&head.headers, &snapshot.pseudonym) {
+            return Err(Denial::new(Code::LoopDetected, ""));
+        }
+        if head.version == Version::HTTP_2 {
+            check_http2_fields(&head.headers)?;
+        }
+        let authority = settle_authority(head)?;
+        let target = match head.uri.path_and_query() {
+            Some(target) => Target::parse(target)
+                .map_err(|error| Denial::new(Code::MalformedTarget, error.to_string()))?,
+            None => return Err(Denial::new(Code::MalformedTarget, "")),
+        };
+        let worker = &self.flight.worker;
+        let span = worker.random();
+        let given = head.headers.get(forward::TRACEPARENT);
+        let continued = given.and_then(|value| TraceContext::parse(value.as_bytes()));
+        let trace = match continued {
+            Some(context) => context.child(span),
+            None => TraceContext::start(
+                u128::from(worker.random()) << 64 | u128::from(worker.random()),
+                span,
+            ),
+        };
+        Ok(Checked { target, authority, trace, trace_restarted: continued.is_none() })
+    }
+
+    async fn run(
+        &self,
+        head: http::request::Parts,
+        incoming: Incoming,
+        checked: Checked,
+        upgrade: Option<(HeaderValue, OnUpgrade)>,
+    ) -> Response<ResponseBody> {
+        let flight = &self.flight;
+        let snapshot = &flight.view.snapshot;
+        let path = checked.target.path();
+        flight.path.replace(seaworthy_policy::record::clip(path));
+        flight.route.set(snapshot.table.find(&head.method, path));
+        let request = protection::Request {
+            method: &head.method,
+            target: &checked.target,
+            authority: &checked.authority,
+            scheme: self.peer.scheme,
+            headers: &head.headers,
+            client: &flight.client,
+            peer: self.peer.ip,
+            route: flight.route().id,
+            body: self.body,
+            now: flight.started,
+            unix_s: (flight.worker.clock.unix_ms(flight.started) / 1000).unsigned_abs(),
+        };
+        let (flow, judgement) = chain::judge(snapshot, flight.route(), &request);
+        flight.judgement.replace(judgement);
+        match flow {
+            Flow::Deny(denial) => return self.deny(&denial),
+            Flow::Answer(answer) => return self.answer(answer),
+            Flow::Forward => {}
+        }
+        if path.starts_with(own::PREFIX) {
+            return match own::answer(flight, &request, incoming).await {
+                Ok(answer) => self.answer(answer),
+                Err(denial) => self.refuse(denial),
+            };
+        }
+        self.forward(head, incoming, checked, upgrade).await
+    }
+
+    async fn forward(
+        &self,
+        mut head: http::request::Parts,
+        incoming: Incoming,
+        checked: Checked,
+        upgrade: Option<(HeaderValue, OnUpgrade)>,
+    ) -> Response<ResponseBody> {
+        let flight = &self.flight;
+        let hop = Hop {
+            peer: self.peer.ip,
+            trusted: flight.client.via_trusted_proxy,
+            scheme: self.peer.scheme,
+            authority: &checked.authority,
+            version: head.version,
+            pseudonym: &flight.view.snapshot.pseudonym,
+            request_id: &flight.id,
+            trace: checked.trace,
+            trace_restarted: checked.trace_restarted,
+        };
+        forward::set_own(&mut head.headers, &hop);
+        let upgrade = upgrade.filter(|(protocol, _)| tunnel::is_offered(protocol));
+        if let Some((protocol, _)) = &upgrade {
+            head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            head.headers.insert(UPGRADE, protocol.clone());
+        }
+        let question = Question {
+            method: head.method,
+            target: checked.target,
+            headers: head.headers,
+            authority: checked.authority,
+        };
+        match ask::ask(flight, question, incoming).await {
+            Ok(Asked { response, lease }) => {
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    let client = upgrade.map(|(_, client)| client);
+                    let switched = client.and_then(|client| tunnel::open(flight, response, client));
+                    return switched.map_or_else(
+                        || {
+                            let denial = Denial::new(Code::UpstreamMalformed, "");
+                            self.fail(&denial.internal("it switched protocols without being asked"))
+                        },
+                        |switched| self.finish(switched),
+                    );
+                }
+                let (mut head, incoming) = response.into_parts();
+                forward::strip_hop_by_hop(&mut head.headers);
+                head.version = Version::HTTP_11;
+                let body = ResponseBody::stream(incoming, lease, Rc::clone(flight));
+                self.finish(Response::from_parts(head, body))
+            }
+            Err(denial) if denial.code.entry().domain == problem::Domain::Upstream => {
+                self.fail(&denial)
+            }
+            Err(denial) if matches!(denial.code, Code::BodyTimeout | Code::MalformedBody) => {
+                self.refuse(denial)
+            }
+            Err(denial) => self.deny(&denial),
+        }
+    }
+
+    /// A rule denied it.
+    fn deny(&self, denial: &Denial) -> Response<ResponseBody> {
+        self.flight.ending.set(Some(Ending::Denied));
+        self.problem(denial)
+    }
+
+    /// The request itself is at fault; the connection is not used again.
+    fn refuse(&self, denial: Denial) -> Response<ResponseBody> {
+        self.flight.ending.set(Some(Ending::Refused));
+        self.note(&denial);
+        let mut response = self.problem(&denial);
+        if self.flight.version != Version::HTTP_2 && denial.code != Code::NotFound {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// The service is at fault.
+    fn fail(&self, denial: &Denial) -> Response<ResponseBody> {
+        self.flight.ending.set(Some(Ending::UpstreamFailed));
+        self.note(denial);
+        self.problem(denial)
+    }
+
+    fn note(&self, denial: &Denial) {
+        let flight = &self.flight;
+        flight.failure.set(Some(denial.code));
+        flight.worker.note(Note::gateway(&flight.id, flight.client, &flight.path.borrow(), denial));
+    }
+
+    fn problem(&self, denial: &Denial) -> Response<ResponseBody> {
+        self.flight.worker.shard.code(denial.code);
+        let content = problem::render(denial, &self.flight.id, self.rendering);
+        let body = ResponseBody::whole(content.into(), Rc::clone(&self.flight));
+        let mut response = Response::new(body);
+        *response.status_mut() = denial.code.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.rendering.content_type()));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = denial.retry_after_secs() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        self.close_before_large_body(headers);
+        self.finish(response)
+    }
+
+    fn answer(&self, answer: Answer) -> Response<ResponseBody> {
+        self.flight.ending.set(Some(Ending::Answered));
+        let mut response = Response::new(ResponseBody::whole(answer.body, Rc::clone(&self.flight)));
+        *response.status_mut() = answer.status;
+        for (name, value) in answer.headers {
+            response.headers_mut().append(name, value);
+        }
+        self.close_before_large_body(response.headers_mut());
+        self.finish(response)
+    }
+
+    /// An answer that does not wait for the request's body leaves bytes behind it that must not
+    /// be read as the next request. hyper drains a small body by itself.
+    fn close_before_large_body(&self, headers: &mut HeaderMap) {
+        let small = match self.body {
+            BodyLength::None => true,
+            BodyLength::Declared(length) => length <= DRAIN_BYTES_MAX,
+            BodyLength::Unknown => false,
+        };
+        if !small && self.flight.version != Version::HTTP_2 {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
+    /// The last step of every response: the rules' headers, the id, the clock.
+    fn finish(&self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+        let flight = &self.flight;
+        let status = response.status();
+        flight.status.set(status.as_u16());
+        let about = (flight.client.key, flight.scheme);
+        let headers = response.headers_mut();
+        let snapshot = &flight.view.snapshot;
+        flight.judgement.borrow_mut().decorate(snapshot, flight.route(), about, status, headers);
+        headers.entry(X_REQUEST_ID).or_insert_with(|| {
+            HeaderValue::from_str(&flight.id).expect("an id has only visible characters")
+        });
+        let now = flight.worker.clock.now();
+        let own = match (flight.asked_at.get(), flight.answered_at.get()) {
+            (Some(asked), Some(answered)) => asked.since(flight.started) + now.since(answered),
+            (Some(asked), None) => asked.since(flight.started),
+            _ => now.since(flight.started),
+        };
+        flight.worker.shard.overhead(own);
+        response
+    }
+}
+
+/// HTTP/2 forbids what HTTP/1 uses to frame a connection (RFC 9113, 8.2.2); h2 refuses most of
+/// it, this is the rest.
+fn check_http2_fields(headers: &HeaderMap) -> Result<(), Denial> {
+    let bad = headers
+        .iter()
+        .any(|(_, value)| value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
+    if bad {
+        return Err(Denial::new(Code::MalformedRequest, "A header field has a control byte."));
+    }
+    Ok(())
+}
+
+/// Finds the one authority of the request and makes `Host` say the same: `:authority` and the
+/// absolute form beat `Host`.
+fn settle_authority(head: &mut http::request::Parts) -> Result<String, Denial> {
+    const FAULT: &str = "The host is missing or has a byte that no host name has.";
+    let malformed = || Denial::new(Code::MissingHost, FAULT);
+    let named = head.uri.authority().map(|authority| Cow::Borrowed(authority.as_str()));
+    let hosts = head.headers.get_all(HOST).iter().count();
+    let authority = match (named, head.headers.get(HOST)) {
+        (Some(authority), host) => {
+            let same = host.is_some_and(|host| host.as_bytes() == authority.as_bytes());
+            let authority = authority.into_owned();
+            if !same || hosts > 1 {
+                let value = HeaderValue::from_str(&authority).map_err(|_| malformed())?;
+                head.headers.insert(HOST, value);
+            }
+            authority
+        }
+        (None, Some(host)) if hosts == 1 => host.to_str().map_err(|_| malformed())?.to_owned(),
+        // HTTP/1.0 knows no Host. The service is told an empty one.
+        (None, None) if head.version == Version::HTTP_10 => return Ok(String::new()),
+        _ => return Err(malformed()),
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]~%".contains(&byte);
+    if authority.is_empty() || !authority.bytes().all(plain) {
+        return Err(malformed());
+    }
+    Ok(authority.to_ascii_lowercase())
+}
+
+/// A short page of our own.
+pub(crate) fn page(status: StatusCode, content_type: &'static str, content: String) -> Answer {
+    Answer {
+        status,
+        headers: vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))],
+        body: Bytes::from(content),
+    }
+}

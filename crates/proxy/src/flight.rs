@@ -1,0 +1,195 @@
+//! One request from its head to the last byte of its answer: what is known of it so far, and
+//! the record that it leaves.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{Method, Version};
+use seaworthy_policy::Moment;
+use seaworthy_policy::client::Client;
+use seaworthy_policy::problem::{Code, Denial};
+use seaworthy_policy::protection::{Bound, Scheme};
+use seaworthy_policy::record::{
+    Ending, MethodLabel, PathText, RequestId, RequestRecord, Verdict, clip,
+};
+
+use crate::chain::{Judgement, Sized};
+use crate::connection::shared::Shared;
+use crate::notes::Note;
+use crate::snapshot::Route;
+use crate::stats::{Series, WireVersion};
+use crate::worker::{View, Worker};
+
+/// Shared by the exchange, the request body and the response body, all on one thread.
+pub(crate) struct Flight {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) view: Rc<View>,
+    pub(crate) connection: Arc<Shared>,
+    /// Index into the snapshot's routes.
+    pub(crate) route: Cell<usize>,
+    pub(crate) started: Moment,
+    pub(crate) id: RequestId,
+    pub(crate) client: Client,
+    pub(crate) scheme: Scheme,
+    pub(crate) method: MethodLabel,
+    pub(crate) version: Version,
+    pub(crate) path: RefCell<PathText>,
+    pub(crate) judgement: RefCell<Judgement>,
+    pub(crate) request_bytes: Cell<u64>,
+    pub(crate) response_bytes: Cell<u64>,
+    pub(crate) status: Cell<u16>,
+    pub(crate) ending: Cell<Option<Ending>>,
+    /// Why the gateway itself answered, where no rule did.
+    pub(crate) failure: Cell<Option<Code>>,
+    /// Why the request body ended early.
+    pub(crate) body_fault: RefCell<Option<Denial>>,
+    pub(crate) asked_at: Cell<Option<Moment>>,
+    pub(crate) answered_at: Cell<Option<Moment>>,
+    pub(crate) upstream: Cell<Option<u8>>,
+    recorded: Cell<bool>,
+}
+
+/// What is known of a request when its head has been read.
+pub(crate) struct Start {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) view: Rc<View>,
+    pub(crate) connection: Arc<Shared>,
+    pub(crate) started: Moment,
+    pub(crate) id: RequestId,
+    pub(crate) client: Client,
+    pub(crate) scheme: Scheme,
+    pub(crate) version: Version,
+}
+
+impl Flight {
+    pub(crate) fn new(start: Start, method: &Method, path: &str) -> Rc<Self> {
+        start.worker.shard.requests_in_flight.add(1);
+        Rc::new(Self {
+            worker: start.worker,
+            view: start.view,
+            connection: start.connection,
+            route: Cell::new(0),
+            started: start.started,
+            id: start.id,
+            client: start.client,
+            scheme: start.scheme,
+            method: MethodLabel::of(method),
+            version: start.version,
+            path: RefCell::new(clip(path)),
+            judgement: RefCell::default(),
+            request_bytes: Cell::new(0),
+            response_bytes: Cell::new(0),
+            status: Cell::new(CLIENT_GONE),
+            ending: Cell::new(None),
+            failure: Cell::new(None),
+            body_fault: RefCell::new(None),
+            asked_at: Cell::new(None),
+            answered_at: Cell::new(None),
+            upstream: Cell::new(None),
+            recorded: Cell::new(false),
+        })
+    }
+
+    pub(crate) fn route(&self) -> &Route {
+        &self.view.snapshot.routes[self.route.get()]
+    }
+
+    /// Counts body bytes from the client. Returns the denial where an enforced limit is crossed.
+    pub(crate) fn receive(&self, count: u64) -> Option<Denial> {
+        let total = self.request_bytes.get() + count;
+        self.request_bytes.set(total);
+        let limit = self.judgement.borrow().body_max;
+        match limit {
+            Some(Sized { link, limit, enforced }) if total > limit => {
+                let bound = Bound::BodyMax(limit);
+                self.judgement.borrow_mut().crossed(self.route(), (link, enforced), bound)
+            }
+            _ => None,
+        }
+    }
+
+    /// Ends the request: counts it, and hands its record to the ring. The second call and those
+    /// after it do nothing.
+    pub(crate) fn record(&self, ending: Ending) {
+        if self.recorded.replace(true) {
+            return;
+        }
+        let ending = self.ending.get().unwrap_or(ending);
+        let worker = &self.worker;
+        let now = worker.clock.now();
+        let judgement = self.judgement.borrow();
+        let route = self.route();
+        let status = self.status.get();
+        let reason = judgement.first.as_ref().map(|(_, denial)| denial.code);
+        for link in &route.links {
+            let verdict = judgement.verdicts.get(link.position);
+            if verdict == Verdict::NotJudged {
+                continue;
+            }
+            worker.shard.decision(link.rule, self.view.snapshot.modes.get(link.rule), verdict);
+            // A would-denial that the service then served would have broken a real client.
+            if verdict == Verdict::WouldDeny && (200..400).contains(&status) {
+                worker.shard.harm(link.rule);
+            }
+        }
+        if let Some((link, denial)) = &judgement.first {
+            worker.note(Note::rule(
+                &self.id,
+                self.client,
+                &self.path.borrow(),
+                &route.links[*link],
+                denial,
+            ));
+        }
+        let duration = now.since(self.started);
+        let waited = match (self.asked_at.get(), self.answered_at.get()) {
+            (Some(asked), Some(answered)) => answered.since(asked),
+            (Some(asked), None) => now.since(asked),
+            _ => std::time::Duration::ZERO,
+        };
+        let series = Series {
+            route: route.id,
+            method: self.method,
+            status,
+            version: WireVersion::of(self.version),
+            https: self.scheme == Scheme::Https,
+        };
+        worker.shard.request(series, ending, duration);
+        worker.shard.request_bytes.add(self.request_bytes.get());
+        worker.shard.response_bytes.add(self.response_bytes.get());
+        worker.shard.requests_in_flight.sub(1);
+        let micros =
+            |time: std::time::Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        worker.record(RequestRecord {
+            id: self.id,
+            started_unix_ms: worker.clock.unix_ms(self.started),
+            duration_us: micros(duration),
+            upstream_us: micros(waited),
+            route: route.id,
+            method: self.method,
+            status,
+            ending,
+            client: self.client.key,
+            tenant: self.client.tenant,
+            path: *self.path.borrow(),
+            request_bytes: self.request_bytes.get(),
+            response_bytes: self.response_bytes.get(),
+            verdicts: judgement.verdicts,
+            reason: reason.or(self.failure.get()),
+            upstream: self.upstream.get(),
+        });
+        self.connection.end();
+    }
+}
+
+impl Drop for Flight {
+    /// Whatever ends a request, it leaves a record: here the client went away, or a panic
+    /// unwound.
+    fn drop(&mut self) {
+        self.record(Ending::ClientGone);
+    }
+}
+
+/// What nginx made customary for a client that closed before it could be answered.
+pub(crate) const CLIENT_GONE: u16 = 499;

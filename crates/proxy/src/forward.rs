@@ -1,0 +1,283 @@
+//! The headers that a proxy takes away and puts in (RFC 9110, 7.6; RFC 7239).
+//!
+//! 1. Hop-by-hop fields, and those that `Connection` names, are gone before any check looks, in
+//!    both directions: what was checked is what is sent.
+//! 2. Only then are our own fields set, so that a client cannot strike them out.
+//! 3. `X-Forwarded-*` and `Forwarded` of a peer that is not a trusted proxy are replaced, of a
+//!    trusted one they are continued.
+//! 4. `Via` is appended, and a request that already carries our name has come in a circle.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use arrayvec::ArrayString;
+use http::header::{
+    CONNECTION, EXPECT, FORWARDED, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use seaworthy_policy::protection::Scheme;
+use seaworthy_policy::record::RequestId;
+use seaworthy_policy::trace_context::TraceContext;
+
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const PROXY_AUTHENTICATE: HeaderName = HeaderName::from_static("proxy-authenticate");
+const PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// Names that a `Connection` field may list; more is an attack on the other fields.
+const CONNECTION_NAMES_MAX: usize = 16;
+
+/// Takes out what ends at this hop. Returns the protocol that an upgrade asks for.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let upgrade = strip_named(headers);
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION] {
+        headers.remove(name);
+    }
+    for name in [TRANSFER_ENCODING, TRAILER, HTTP2_SETTINGS] {
+        headers.remove(name);
+    }
+    // `te: trailers` is the one value with a meaning beyond this hop (gRPC relies on it).
+    if headers.get(TE).is_some_and(|value| value != "trailers") {
+        headers.remove(TE);
+    }
+    upgrade
+}
+
+/// Takes out `Connection`, what it names, and `Upgrade`.
+fn strip_named(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let upgrade = headers.remove(UPGRADE);
+    if !headers.contains_key(CONNECTION) {
+        return None;
+    }
+    let mut names = arrayvec::ArrayVec::<HeaderName, CONNECTION_NAMES_MAX>::new();
+    let mut upgrades = false;
+    for value in headers.get_all(CONNECTION) {
+        for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            upgrades |= option.eq_ignore_ascii_case(b"upgrade");
+            let usual = option.eq_ignore_ascii_case(b"keep-alive")
+                || option.eq_ignore_ascii_case(b"close")
+                || option.eq_ignore_ascii_case(b"upgrade");
+            if !usual
+                && let Ok(name) = HeaderName::from_bytes(option)
+                && !names.is_full()
+            {
+                names.push(name);
+            }
+        }
+    }
+    headers.remove(CONNECTION);
+    for name in names {
+        // Host belongs to the request line in all but spelling; it cannot be struck out.
+        if name != HOST && name != TE {
+            headers.remove(name);
+        }
+    }
+    upgrade.filter(|_| upgrades)
+}
+
+/// What a request says of its way here, for [`set_own`].
+pub(crate) struct Hop<'a> {
+    pub(crate) peer: IpAddr,
+    pub(crate) trusted: bool,
+    pub(crate) scheme: Scheme,
+    pub(crate) authority: &'a str,
+    pub(crate) version: Version,
+    pub(crate) pseudonym: &'a str,
+    pub(crate) request_id: &'a RequestId,
+    pub(crate) trace: TraceContext,
+    /// The incoming `traceparent` was not valid, so `tracestate` has lost its meaning.
+    pub(crate) trace_restarted: bool,
+}
+
+/// Sets our own fields on a request to the service.
+pub(crate) fn set_own(headers: &mut HeaderMap, hop: &Hop<'_>) {
+    // The gateway has answered 100-continue by itself once it reads the body.
+    headers.remove(EXPECT);
+    let mut peer = ArrayString::<64>::new();
+    write!(peer, "{}", hop.peer.to_canonical()).expect("an address fits");
+    if !hop.trusted {
+        headers.remove(FORWARDED);
+        headers.insert(X_FORWARDED_FOR, value(&peer));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(hop.scheme.as_str()));
+        if let Ok(host) = HeaderValue::from_str(hop.authority) {
+            headers.insert(X_FORWARDED_HOST, host);
+        }
+    } else {
+        append_to_list(headers, &X_FORWARDED_FOR, &peer);
+        let scheme = HeaderValue::from_static(hop.scheme.as_str());
+        headers.entry(X_FORWARDED_PROTO).or_insert(scheme);
+        if let Ok(host) = HeaderValue::from_str(hop.authority) {
+            headers.entry(X_FORWARDED_HOST).or_insert(host);
+        }
+    }
+    append_to_list(headers, &VIA, &via(hop.version, hop.pseudonym));
+    headers.insert(X_REQUEST_ID, value(hop.request_id));
+    let trace = hop.trace.to_bytes();
+    headers.insert(TRACEPARENT, HeaderValue::from_bytes(&trace).expect("hex and dashes"));
+    if hop.trace_restarted {
+        headers.remove(TRACESTATE);
+    }
+}
+
+/// `1.1 seaworthy-1a2b3c4d`
+pub(crate) fn via(version: Version, pseudonym: &str) -> ArrayString<48> {
+    let received = match version {
+        Version::HTTP_2 => "2",
+        Version::HTTP_10 => "1.0",
+        _ => "1.1",
+    };
+    let mut via = ArrayString::new();
+    write!(via, "{received} {pseudonym}").expect("a pseudonym has at most 40 characters");
+    via
+}
+
+/// Whether this gateway is named in `Via` already.
+pub(crate) fn has_passed(headers: &HeaderMap, pseudonym: &str) -> bool {
+    headers.get_all(VIA).iter().any(|value| {
+        value.as_bytes().split(|byte| *byte == b',').any(|hop| {
+            hop.trim_ascii().split(|byte| *byte == b' ').nth(1) == Some(pseudonym.as_bytes())
+        })
+    })
+}
+
+/// Adds `item` to a list field, in one line as old services expect it.
+fn append_to_list(headers: &mut HeaderMap, name: &HeaderName, item: &str) {
+    let Some(first) = headers.get(name) else {
+        headers.insert(name, value(item));
+        return;
+    };
+    let mut joined = first.as_bytes().to_vec();
+    for more in headers.get_all(name).iter().skip(1) {
+        joined.extend_from_slice(b", ");
+        joined.extend_from_slice(more.as_bytes());
+    }
+    joined.extend_from_slice(b", ");
+    joined.extend_from_slice(item.as_bytes());
+    if let Ok(joined) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
+        headers.insert(name, joined);
+    }
+}
+
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("an address, a name or an id has only visible characters")
+}
+
+/// An id that a trusted proxy gave the request, where it is one we would give.
+pub(crate) fn accepted_request_id(headers: &HeaderMap) -> Option<RequestId> {
+    let text = headers.get(X_REQUEST_ID)?.to_str().ok()?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let fits = !text.is_empty() && text.bytes().all(plain);
+    fits.then(|| RequestId::from(text).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn left(fields: &[(&str, &str)]) -> (Vec<String>, Option<HeaderValue>) {
+        let mut headers = headers(fields);
+        let upgrade = strip_hop_by_hop(&mut headers);
+        let mut names: Vec<_> = headers.keys().map(ToString::to_string).collect();
+        names.sort();
+        (names, upgrade)
+    }
+
+    #[test]
+    fn what_ends_at_this_hop_is_taken_out() {
+        let (names, upgrade) = left(&[
+            ("host", "a"),
+            ("connection", "close, x-secret"),
+            ("connection", "X-Other"),
+            ("x-secret", "1"),
+            ("x-other", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authorization", "Basic x"),
+            ("proxy-connection", "keep-alive"),
+            ("te", "gzip"),
+            ("trailer", "x"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("x-kept", "1"),
+        ]);
+        assert_eq!(names, ["host", "x-kept"]);
+        assert_eq!(upgrade, None, "upgrade without connection: upgrade is not one");
+        let (names, upgrade) = left(&[
+            ("connection", "Upgrade, host"),
+            ("upgrade", "websocket"),
+            ("host", "a"),
+            ("te", "trailers"),
+        ]);
+        assert_eq!(names, ["host", "te"]);
+        assert_eq!(upgrade.unwrap(), "websocket");
+    }
+
+    fn hop(trusted: bool) -> Hop<'static> {
+        static ID: std::sync::LazyLock<RequestId> =
+            std::sync::LazyLock::new(|| RequestId::from("id-1").unwrap());
+        Hop {
+            peer: "10.0.0.9".parse().unwrap(),
+            trusted,
+            scheme: Scheme::Http,
+            authority: "shop.example",
+            version: Version::HTTP_11,
+            pseudonym: "sw-1",
+            request_id: &ID,
+            trace: TraceContext::start(1, 2),
+            trace_restarted: true,
+        }
+    }
+
+    #[test]
+    fn forwarding_is_continued_for_trusted_peers_and_replaced_for_others() {
+        let sent = [
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "evil.example"),
+            ("forwarded", "for=6.6.6.6"),
+            ("tracestate", "a=b"),
+            ("via", "1.0 front"),
+        ];
+        for (trusted, want) in [
+            (false, ["10.0.0.9", "http", "shop.example"]),
+            (true, ["6.6.6.6, 1.1.1.1, 10.0.0.9", "https", "evil.example"]),
+        ] {
+            let mut headers = headers(&sent);
+            set_own(&mut headers, &hop(trusted));
+            for (name, want) in
+                [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST].iter().zip(want)
+            {
+                assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), [want], "{name}");
+            }
+            assert_eq!(headers.contains_key(FORWARDED), trusted);
+            assert_eq!(headers[VIA], "1.0 front, 1.1 sw-1");
+            assert_eq!(headers[X_REQUEST_ID], "id-1");
+            assert!(!headers.contains_key(TRACESTATE));
+            assert!(has_passed(&headers, "sw-1") && !has_passed(&headers, "sw-2"));
+        }
+    }
+
+    #[test]
+    fn only_ids_like_ours_are_accepted() {
+        let id = |text: &str| accepted_request_id(&headers(&[("x-request-id", text)]));
+        assert_eq!(id("abc-1.2_3").unwrap().as_str(), "abc-1.2_3");
+        assert!(id("").is_none() && id("a b").is_none() && id("a\"b").is_none());
+        assert!(id(&"x".repeat(65)).is_none());
+    }
+}

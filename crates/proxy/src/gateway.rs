@@ -1,0 +1,178 @@
+//! The data plane as a whole: the listeners, the workers, and what they share with the rest.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use seaworthy_policy::record::RequestRecord;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::notes::Note;
+use crate::snapshot::Snapshot;
+use crate::stats::Shard;
+use crate::worker::{self, Outfit};
+
+/// Records that a worker's ring holds: half a second at 16 000 requests a second.
+const RECORDS: usize = 8192;
+
+/// Notes that a worker's ring holds.
+const NOTES: usize = 1024;
+
+/// Connections that the kernel keeps for a worker until it accepts them.
+const BACKLOG: i32 = 4096;
+
+/// What is settled at start and not by a reload.
+#[derive(Clone, Copy, Debug)]
+pub struct GatewayOptions {
+    pub addr: SocketAddr,
+    pub workers: usize,
+}
+
+/// Why the data plane could not start. Fits after "failed to start the gateway: ".
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{0} is in use: stop what listens there or choose another `listen.addr`")]
+    InUse(SocketAddr),
+    #[error("{0} cannot be listened on: {1}")]
+    Listen(SocketAddr, io::Error),
+    #[error("a worker thread could not be started: {0}")]
+    Thread(io::Error),
+}
+
+/// How far along its life the data plane is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Serving,
+    Draining { deadline: Instant },
+}
+
+/// One worker's evidence, for whoever writes it down.
+pub struct Evidence {
+    pub records: rtrb::Consumer<RequestRecord>,
+    pub notes: rtrb::Consumer<Note>,
+}
+
+/// The running data plane.
+pub struct Gateway {
+    addr: SocketAddr,
+    published: Arc<ArcSwap<Snapshot>>,
+    shards: Vec<Arc<Shard>>,
+    phase: watch::Sender<Phase>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Gateway {
+    /// Opens the ports and starts the workers. The evidence has one element a worker.
+    pub fn start(
+        options: GatewayOptions,
+        snapshot: Snapshot,
+        clock: Clock,
+    ) -> Result<(Self, Vec<Evidence>), StartError> {
+        let listeners = listen(options.addr, options.workers.max(1))?;
+        let addr = listeners[0].local_addr().map_err(|e| StartError::Listen(options.addr, e))?;
+        let published = Arc::new(ArcSwap::from_pointee(snapshot));
+        let (phase, _) = watch::channel(Phase::Serving);
+        let mut gateway = Self { addr, published, shards: Vec::new(), phase, threads: Vec::new() };
+        let mut evidence = Vec::new();
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let (records, records_out) = rtrb::RingBuffer::new(RECORDS);
+            let (notes, notes_out) = rtrb::RingBuffer::new(NOTES);
+            let shard = Arc::new(Shard::default());
+            let outfit = Outfit {
+                clock,
+                shard: Arc::clone(&shard),
+                published: Arc::clone(&gateway.published),
+                records,
+                notes,
+                listener,
+                phase: gateway.phase.subscribe(),
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || worker::run(outfit))
+                .map_err(StartError::Thread)?;
+            gateway.threads.push(thread);
+            gateway.shards.push(shard);
+            evidence.push(Evidence { records: records_out, notes: notes_out });
+        }
+        Ok((gateway, evidence))
+    }
+
+    /// Where the traffic port is; the real one where port 0 was asked for.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Puts a new snapshot in force for every request that starts from now on. Its generation
+    /// is set here.
+    pub fn publish(&self, mut snapshot: Snapshot) {
+        snapshot.generation = self.published.load().generation + 1;
+        self.published.store(Arc::new(snapshot));
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.published.load_full()
+    }
+
+    /// The snapshot in force, for those who outlive a borrow of the gateway.
+    pub fn published(&self) -> Arc<ArcSwap<Snapshot>> {
+        Arc::clone(&self.published)
+    }
+
+    pub fn shards(&self) -> &[Arc<Shard>] {
+        &self.shards
+    }
+
+    /// Whether every worker is still there.
+    pub fn is_alive(&self) -> bool {
+        self.threads.iter().all(|thread| !thread.is_finished())
+    }
+
+    /// Stops accepting, lets requests in flight finish for at most `within`, then closes the
+    /// rest. Blocks until the workers have ended.
+    pub fn drain(self, within: Duration) {
+        self.phase.send_replace(Phase::Draining { deadline: Instant::now() + within });
+        for thread in self.threads {
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a worker ended early"),
+                Err(_) => tracing::error!("a worker panicked"),
+            }
+        }
+    }
+}
+
+/// Opens one listener a worker on the same port; the kernel spreads the connections.
+fn listen(addr: SocketAddr, workers: usize) -> Result<Vec<std::net::TcpListener>, StartError> {
+    let fault = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => StartError::InUse(addr),
+        _ => StartError::Listen(addr, error),
+    };
+    if addr.port() != 0 {
+        // With SO_REUSEPORT a second gateway would silently take half of the clients.
+        open(addr, false).map_err(fault)?;
+    }
+    let first = open(addr, true).map_err(fault)?;
+    let addr = first.local_addr().map_err(fault)?;
+    let mut listeners = vec![first];
+    for _ in 1..workers {
+        listeners.push(open(addr, true).map_err(fault)?);
+    }
+    Ok(listeners)
+}
+
+fn open(addr: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

@@ -1,0 +1,32 @@
+//! The data plane: one thread a core, each with its own listener, connections to the service,
+//! counters and ring of records.
+//!
+//! [`Gateway::start`] opens the port and hands back the evidence that the workers report;
+//! [`Gateway::publish`] puts a new [`Snapshot`] of config and modes in force without closing a
+//! socket. Nothing here waits for a store, and nothing on the path of a request takes a lock
+//! that another worker holds.
+
+mod ask;
+mod body;
+mod chain;
+mod clock;
+mod connection;
+mod exchange;
+mod flight;
+mod forward;
+mod gateway;
+mod local;
+pub mod metrics;
+mod notes;
+mod own;
+mod snapshot;
+mod stats;
+mod tunnel;
+pub mod upstream;
+mod worker;
+
+pub use clock::Clock;
+pub use gateway::{Evidence, Gateway, GatewayOptions, StartError};
+pub use notes::{Note, NoteSource};
+pub use snapshot::{ConnectionLimits, Link, ModeTable, Route, Snapshot};
+pub use stats::Shard;

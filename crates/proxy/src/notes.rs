@@ -1,0 +1,78 @@
+//! Notes for the log: why a rule denied or would have denied, and why the gateway failed.
+//!
+//! A worker never writes to the log itself, since a slow terminal or disk would stop its
+//! clients. It copies a note into a bounded ring; the other side samples and writes.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayString;
+use seaworthy_policy::client::{Client, ClientKey};
+use seaworthy_policy::problem::{Code, Denial};
+use seaworthy_policy::record::{PathText, RequestId, RuleId, Tenant, clip};
+
+use crate::snapshot::Link;
+
+/// One line for the log.
+#[derive(Clone, Debug)]
+pub struct Note {
+    pub request: RequestId,
+    pub client: ClientKey,
+    pub tenant: Tenant,
+    pub path: PathText,
+    pub code: Code,
+    /// What the client is not told.
+    pub internal: ArrayString<160>,
+    pub source: NoteSource,
+}
+
+/// Who wrote a note.
+#[derive(Clone, Debug)]
+pub enum NoteSource {
+    Rule {
+        id: RuleId,
+        name: Arc<str>,
+    },
+    /// The gateway itself: a malformed request, an upstream that failed.
+    Gateway,
+}
+
+impl Note {
+    pub(crate) fn rule(
+        request: &RequestId,
+        client: Client,
+        path: &PathText,
+        link: &Link,
+        denial: &Denial,
+    ) -> Self {
+        let source = NoteSource::Rule { id: link.rule, name: Arc::clone(&link.rule_name) };
+        Self::new(request, client, path, denial, source)
+    }
+
+    pub(crate) fn gateway(
+        request: &RequestId,
+        client: Client,
+        path: &PathText,
+        denial: &Denial,
+    ) -> Self {
+        Self::new(request, client, path, denial, NoteSource::Gateway)
+    }
+
+    fn new(
+        request: &RequestId,
+        client: Client,
+        path: &PathText,
+        denial: &Denial,
+        source: NoteSource,
+    ) -> Self {
+        let internal = if denial.internal.is_empty() { &denial.detail } else { &denial.internal };
+        Self {
+            request: *request,
+            client: client.key,
+            tenant: client.tenant,
+            path: *path,
+            code: denial.code,
+            internal: clip(internal),
+            source,
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! One worker's connections to the upstreams, and the choice of one for a request.
+//!
+//! 1. The upstream with the fewest requests of this worker in flight is asked; ties go round.
+//! 2. One that is unhealthy or ejected is passed over. Where the active checks find all of them
+//!    unhealthy, they are asked all the same: a wrong check must not take the service down.
+//! 3. A connection is used again last in, first out, so that spare ones grow old and are closed.
+//! 4. Nothing here is shared with another worker.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use seaworthy_policy::Moment;
+
+use super::connect::{self, ConnectError, Sender};
+use super::{Upstream, UpstreamOptions, Upstreams};
+use crate::body::RequestBody;
+
+/// The connections of one worker to all upstreams.
+pub(crate) struct Pool {
+    targets: Vec<Rc<Target>>,
+    options: UpstreamOptions,
+    turn: Cell<usize>,
+}
+
+/// The connections of one worker to one upstream.
+pub(crate) struct Target {
+    pub(crate) upstream: Arc<Upstream>,
+    idle: RefCell<Vec<Idle>>,
+    http2: RefCell<Option<http2::SendRequest<RequestBody>>>,
+    in_flight: Cell<usize>,
+    open: Cell<usize>,
+}
+
+struct Idle {
+    sender: http1::SendRequest<RequestBody>,
+    since: Moment,
+}
+
+/// A connection lent to one request. Dropping it closes an HTTP/1 connection, because its
+/// response may be unread; [`Lease::give_back`] keeps it.
+pub(crate) struct Lease {
+    target: Rc<Target>,
+    sender: Option<Sender<RequestBody>>,
+    /// Whether the connection has carried a request before, so that it may have died unnoticed.
+    pub(crate) reused: bool,
+}
+
+/// Why no connection could be lent.
+#[derive(Debug)]
+pub(crate) enum LendError {
+    Connect(ConnectError),
+    /// The worker has as many connections to this upstream as it may.
+    Full,
+}
+
+impl Pool {
+    /// Builds the pool, keeping what `before` has open to the same upstreams.
+    pub(crate) fn new(upstreams: &Upstreams, before: Option<&Self>) -> Self {
+        let targets = upstreams
+            .list
+            .iter()
+            .map(|upstream| {
+                let kept = before.and_then(|before| {
+                    before.targets.iter().find(|target| Arc::ptr_eq(&target.upstream, upstream))
+                });
+                kept.map_or_else(|| Rc::new(Target::new(Arc::clone(upstream))), Rc::clone)
+            })
+            .collect();
+        Self { targets, options: upstreams.options.clone(), turn: Cell::new(0) }
+    }
+
+    /// Picks the upstream for a request; `tried` is left out.
+    pub(crate) fn pick(&self, now: Moment, tried: Option<&Rc<Target>>) -> Option<Rc<Target>> {
+        let count = self.targets.len();
+        let turn = self.turn.get().wrapping_add(1);
+        self.turn.set(turn);
+        let fresh = |target: &&Rc<Target>| tried.is_none_or(|tried| !Rc::ptr_eq(tried, target));
+        let best = |healthy: bool| {
+            (0..count)
+                .map(|step| &self.targets[(turn.wrapping_add(step)) % count])
+                .filter(fresh)
+                .filter(|target| !healthy || target.upstream.is_healthy())
+                .filter(|target| !target.upstream.is_ejected(now))
+                .min_by_key(|target| target.in_flight.get())
+        };
+        let target = best(true).or_else(|| best(false))?;
+        target.upstream.breaker.admits(now).then(|| Rc::clone(target))
+    }
+
+    /// Lends a connection to `target`, an open one where there is one.
+    pub(crate) async fn lend(&self, target: &Rc<Target>, now: Moment) -> Result<Lease, LendError> {
+        if let Some(sender) = target.reuse(now, self.options.timeout_idle) {
+            return Ok(target.lease(sender, true));
+        }
+        if target.open.get() >= self.options.connections_max {
+            return Err(LendError::Full);
+        }
+        target.open.set(target.open.get() + 1);
+        // Counted before the await, so that a burst cannot open more than the maximum.
+        let mut slot = OpenSlot { target, kept: false };
+        let sender = connect::connect(&target.upstream, self.options.timeout_connect)
+            .await
+            .map_err(LendError::Connect)?;
+        if let Sender::Http2(sender) = &sender {
+            target.http2.replace(Some(sender.clone()));
+        }
+        slot.kept = true;
+        Ok(target.lease(sender, false))
+    }
+
+    /// Closes what has been idle for too long. Called every few seconds.
+    pub(crate) fn sweep(&self, now: Moment) {
+        for target in &self.targets {
+            let mut idle = target.idle.borrow_mut();
+            let before = idle.len();
+            idle.retain(|idle| {
+                !idle.sender.is_closed() && now.since(idle.since) < self.options.timeout_idle
+            });
+            target.open.set(target.open.get() - (before - idle.len()));
+        }
+    }
+}
+
+/// Gives a place under `connections_max` back where connecting failed or was given up.
+struct OpenSlot<'a> {
+    target: &'a Target,
+    kept: bool,
+}
+
+impl Drop for OpenSlot<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.target.open.set(self.target.open.get() - 1);
+        }
+    }
+}
+
+impl Target {
+    fn new(upstream: Arc<Upstream>) -> Self {
+        Self {
+            upstream,
+            idle: RefCell::default(),
+            http2: RefCell::default(),
+            in_flight: Cell::new(0),
+            open: Cell::new(0),
+        }
+    }
+
+    fn lease(self: &Rc<Self>, sender: Sender<RequestBody>, reused: bool) -> Lease {
+        self.in_flight.set(self.in_flight.get() + 1);
+        Lease { target: Rc::clone(self), sender: Some(sender), reused }
+    }
+
+    fn reuse(&self, now: Moment, timeout_idle: Duration) -> Option<Sender<RequestBody>> {
+        if let Some(sender) = self.http2.borrow().as_ref().filter(|sender| !sender.is_closed()) {
+            return Some(Sender::Http2(sender.clone()));
+        }
+        if self.http2.borrow().is_some() {
+            self.http2.replace(None);
+            self.open.set(self.open.get() - 1);
+        }
+        let mut idle = self.idle.borrow_mut();
+        while let Some(Idle { sender, since }) = idle.pop() {
+            if sender.is_ready() && now.since(since) < timeout_idle {
+                return Some(Sender::Http1(sender));
+            }
+            self.open.set(self.open.get() - 1);
+        }
+        None
+    }
+}
+
+impl Lease {
+    pub(crate) fn sender(&mut self) -> &mut Sender<RequestBody> {
+        self.sender.as_mut().expect("a lease holds its sender until it is given back")
+    }
+
+    /// Keeps the connection for the next request, once the response has been read to its end.
+    pub(crate) fn give_back(mut self, now: Moment) {
+        let Some(Sender::Http1(sender)) = self.sender.take() else { return };
+        if sender.is_ready() {
+            self.target.idle.borrow_mut().push(Idle { sender, since: now });
+        } else if sender.is_closed() {
+            self.target.open.set(self.target.open.get() - 1);
+        } else {
+            // The connection has not yet noticed that its response is over; it will, in the
+            // next turn of this thread.
+            let target = Rc::clone(&self.target);
+            tokio::task::spawn_local(async move {
+                let mut sender = sender;
+                match sender.ready().await {
+                    Ok(()) => target.idle.borrow_mut().push(Idle { sender, since: now }),
+                    Err(_) => target.open.set(target.open.get() - 1),
+                }
+            });
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.target.in_flight.set(self.target.in_flight.get() - 1);
+        if let Some(Sender::Http1(_)) = self.sender.take() {
+            self.target.open.set(self.target.open.get() - 1);
+        }
+    }
+}

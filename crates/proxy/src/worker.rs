@@ -1,0 +1,249 @@
+//! One core: a thread with its own runtime, listener, connections to the service, counters and
+//! ring of records. Nothing on the path of a request is shared with another worker but the
+//! snapshot, which is read, and the protections' own lock-free state.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use seaworthy_policy::Moment;
+use seaworthy_policy::record::{RequestId, RequestRecord};
+use seaworthy_policy::trace_context::write_hex;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use crate::clock::Clock;
+use crate::connection;
+use crate::gateway::Phase;
+use crate::notes::Note;
+use crate::snapshot::Snapshot;
+use crate::stats::Shard;
+use crate::upstream::pool::Pool;
+
+/// How often idle connections to the service are looked over.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// After this long without a free file descriptor the next `accept` is tried.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+pub(crate) struct Worker {
+    pub(crate) clock: Clock,
+    pub(crate) shard: Arc<Shard>,
+    published: Arc<ArcSwap<Snapshot>>,
+    view: RefCell<Rc<View>>,
+    records: RefCell<rtrb::Producer<RequestRecord>>,
+    notes: RefCell<rtrb::Producer<Note>>,
+    random: Cell<u64>,
+    connections: RefCell<HashMap<u64, Waker>>,
+    connections_seen: Cell<u64>,
+    draining: Cell<bool>,
+    emptied: tokio::sync::Notify,
+}
+
+/// A snapshot as this worker uses it.
+pub(crate) struct View {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) pool: Pool,
+}
+
+/// What a worker is given.
+pub(crate) struct Outfit {
+    pub(crate) clock: Clock,
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) published: Arc<ArcSwap<Snapshot>>,
+    pub(crate) records: rtrb::Producer<RequestRecord>,
+    pub(crate) notes: rtrb::Producer<Note>,
+    pub(crate) listener: std::net::TcpListener,
+    pub(crate) phase: watch::Receiver<Phase>,
+}
+
+/// Runs a worker on this thread until it has drained.
+pub(crate) fn run(outfit: Outfit) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // A turn of 61 tasks between looks at the sockets starves them under load.
+        .event_interval(31)
+        .build()?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, async move {
+        let Outfit { clock, shard, published, records, notes, listener, phase } = outfit;
+        let listener = TcpListener::from_std(listener)?;
+        let snapshot = published.load_full();
+        let pool = Pool::new(&snapshot.upstreams, None);
+        let worker = Rc::new(Worker {
+            clock,
+            shard,
+            published,
+            view: RefCell::new(Rc::new(View { snapshot, pool })),
+            records: RefCell::new(records),
+            notes: RefCell::new(notes),
+            random: Cell::new(RandomState::new().hash_one(std::thread::current().id()) | 1),
+            connections: RefCell::default(),
+            connections_seen: Cell::new(0),
+            draining: Cell::new(false),
+            emptied: tokio::sync::Notify::new(),
+        });
+        worker.live(listener, phase).await;
+        Ok(())
+    })
+}
+
+impl Worker {
+    async fn live(self: Rc<Self>, listener: TcpListener, mut phase: watch::Receiver<Phase>) {
+        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        loop {
+            tokio::select! {
+                biased;
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.admit(stream, peer.ip()),
+                    Err(error) => {
+                        // Out of file descriptors, or a client that is gone already.
+                        tracing::debug!(%error, "accept did not succeed");
+                        tokio::time::sleep(ACCEPT_RETRY).await;
+                    }
+                },
+                changed = phase.changed() => {
+                    let ended = changed.is_err();
+                    if ended || !matches!(*phase.borrow(), Phase::Serving) {
+                        break;
+                    }
+                }
+                _ = sweep.tick() => {
+                    let view = self.view();
+                    view.pool.sweep(self.clock.now());
+                }
+            }
+        }
+        drop(listener);
+        self.drain(phase).await;
+    }
+
+    fn admit(self: &Rc<Self>, stream: tokio::net::TcpStream, peer: std::net::IpAddr) {
+        let limit = self.view.borrow().snapshot.limits.connections_max;
+        if self.connections.borrow().len() >= limit {
+            self.shard.connections_refused.add(1);
+            return;
+        }
+        self.shard.connections_accepted.add(1);
+        let id = self.connections_seen.get();
+        self.connections_seen.set(id + 1);
+        self.connections.borrow_mut().insert(id, Waker::noop().clone());
+        let worker = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let _registered = Registered { worker: Rc::clone(&worker), id };
+            connection::serve(worker, stream, peer, id).await;
+        });
+    }
+
+    /// Lets every connection finish what it has begun, until the deadline.
+    async fn drain(&self, mut phase: watch::Receiver<Phase>) {
+        self.draining.set(true);
+        for waker in self.connections.borrow().values() {
+            waker.wake_by_ref();
+        }
+        let ended = async {
+            loop {
+                if let Phase::Draining { deadline } = *phase.borrow_and_update() {
+                    return tokio::time::sleep_until(deadline.into()).await;
+                }
+                if phase.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let emptied = async {
+            while !self.connections.borrow().is_empty() {
+                self.emptied.notified().await;
+            }
+        };
+        tokio::select! {
+            () = emptied => {}
+            () = ended => tracing::warn!(
+                connections = self.connections.borrow().len(),
+                "the drain deadline has passed; closing what is left"
+            ),
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// The connection `id` is woken when draining begins.
+    pub(crate) fn wake_on_drain(&self, id: u64, waker: &Waker) {
+        if let Some(entry) = self.connections.borrow_mut().get_mut(&id) {
+            entry.clone_from(waker);
+        }
+    }
+
+    /// The current snapshot, taken up where there is a new one.
+    pub(crate) fn view(&self) -> Rc<View> {
+        let view = self.view.borrow();
+        let published = self.published.load();
+        if published.generation == view.snapshot.generation {
+            return Rc::clone(&view);
+        }
+        let snapshot = Arc::clone(&published);
+        let pool = Pool::new(&snapshot.upstreams, Some(&view.pool));
+        drop(view);
+        let fresh = Rc::new(View { snapshot, pool });
+        self.view.replace(Rc::clone(&fresh));
+        fresh
+    }
+
+    /// Hands a record to the other side, or counts that there was no room.
+    pub(crate) fn record(&self, record: RequestRecord) {
+        if self.records.borrow_mut().push(record).is_err() {
+            self.shard.records_dropped.add(1);
+        }
+    }
+
+    pub(crate) fn note(&self, note: Note) {
+        if self.notes.borrow_mut().push(note).is_err() {
+            self.shard.notes_dropped.add(1);
+        }
+    }
+
+    /// The next number of a SplitMix64 sequence, seeded by the operating system. Good enough to
+    /// tell requests apart; never used for a secret.
+    pub(crate) fn random(&self) -> u64 {
+        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(state);
+        let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    /// 32 hex digits: 48 bits of Unix time in milliseconds, so that ids sort by age, then 80
+    /// random bits.
+    pub(crate) fn request_id(&self, now: Moment) -> RequestId {
+        let millis = u128::from(self.clock.unix_ms(now).unsigned_abs()) << 80;
+        let random = (u128::from(self.random()) << 64 | u128::from(self.random())) >> 48;
+        let mut digits = [0; 32];
+        write_hex(&mut digits, millis | random);
+        let text = std::str::from_utf8(&digits).expect("hex digits are ASCII");
+        RequestId::from(text).expect("32 digits fit in 64")
+    }
+}
+
+/// Takes a connection off the worker's list, however it ends.
+struct Registered {
+    worker: Rc<Worker>,
+    id: u64,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut connections = self.worker.connections.borrow_mut();
+        connections.remove(&self.id);
+        if connections.is_empty() {
+            self.worker.emptied.notify_one();
+        }
+    }
+}
