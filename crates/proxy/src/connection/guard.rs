@@ -222,7 +222,7 @@ impl Guard {
             if input.len() > self.limits.bytes_max {
                 return Err(self.too_large());
             }
-            check_unfinished(input)?;
+            check_unfinished(input, self.searched)?;
             self.searched = input.len().saturating_sub(3);
             return Ok(None);
         };
@@ -261,11 +261,13 @@ fn find_end(input: &[u8], searched: usize) -> Option<usize> {
 
 /// Refuses early what no later byte can mend, so that a client that only knows LF is told at
 /// once and not after a timeout.
-fn check_unfinished(input: &[u8]) -> Result<(), Refusal> {
-    match memchr::memchr(b'\n', input) {
-        Some(at) if at == 0 || input[at - 1] != b'\r' => Err(BARE_LF),
-        _ => Ok(()),
+fn check_unfinished(input: &[u8], searched: usize) -> Result<(), Refusal> {
+    for at in memchr::memchr_iter(b'\n', &input[searched..]).map(|at| searched + at) {
+        if at == 0 || input[at - 1] != b'\r' {
+            return Err(BARE_LF);
+        }
     }
+    Ok(())
 }
 
 const BARE_LF: Refusal =
@@ -517,11 +519,11 @@ impl Chunk {
                 Self::TrailerName { seen: bounded(seen)? }
             }
             (Self::TrailerName { seen }, b':') => Self::TrailerValue { seen: bounded(seen)? },
-            (Self::TrailerValue { seen }, b'\r') => Self::TrailerLf { seen },
+            (Self::TrailerValue { seen }, b'\r') => Self::TrailerLf { seen: bounded(seen)? },
             (Self::TrailerValue { seen }, _) if is_text => {
                 Self::TrailerValue { seen: bounded(seen)? }
             }
-            (Self::TrailerLf { seen }, b'\n') => Self::TrailerStart { seen },
+            (Self::TrailerLf { seen }, b'\n') => Self::TrailerStart { seen: bounded(seen)? },
             (Self::EndLf, b'\n') => return Ok(None),
             _ => return Err(MalformedChunk),
         }))
