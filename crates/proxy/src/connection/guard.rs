@@ -623,7 +623,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n folded\r\n\r\n", MalformedRequest),
             ("GET / HTTP/1.1\r\n Host: a\r\n\r\n", MalformedRequest),
             ("GET /\r\nHost: a\r\n\r\n", MalformedRequest),
-            ("GET  HTTP/1.1\r\nHost: a\r\n\r\n", MalformedRequest),
+            ("GET  HTTP/1.1\r\nHost: a\r\n\r\n", MalformedTarget),
             ("G@T / HTTP/1.1\r\nHost: a\r\n\r\n", MalformedRequest),
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", VersionNotSupported),
             ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", MalformedTarget),
