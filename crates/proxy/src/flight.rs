@@ -134,13 +134,10 @@ impl Flight {
             }
         }
         if let Some((link, denial)) = &judgement.first {
-            worker.note(Note::rule(
-                &self.id,
-                self.client,
-                &self.path.borrow(),
-                &route.links[*link],
-                denial,
-            ));
+            let link = &route.links[*link];
+            let denied = judgement.verdicts.get(link.position) == Verdict::Deny;
+            let path = self.path.borrow();
+            worker.note(Note::rule(&self.id, self.client, &path, link, (denial, denied)));
         }
         let duration = now.since(self.started);
         let waited = match (self.asked_at.get(), self.answered_at.get()) {

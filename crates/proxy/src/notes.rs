@@ -28,10 +28,8 @@ pub struct Note {
 /// Who wrote a note.
 #[derive(Clone, Debug)]
 pub enum NoteSource {
-    Rule {
-        id: RuleId,
-        name: Arc<str>,
-    },
+    /// A rule; `denied` says whether it was enforced or only noted.
+    Rule { id: RuleId, name: Arc<str>, denied: bool },
     /// The gateway itself: a malformed request, an upstream that failed.
     Gateway,
 }
@@ -42,9 +40,10 @@ impl Note {
         client: Client,
         path: &PathText,
         link: &Link,
-        denial: &Denial,
+        (denial, denied): (&Denial, bool),
     ) -> Self {
-        let source = NoteSource::Rule { id: link.rule, name: Arc::clone(&link.rule_name) };
+        let name = Arc::clone(&link.rule_name);
+        let source = NoteSource::Rule { id: link.rule, name, denied };
         Self::new(request, client, path, denial, source)
     }
 
