@@ -1,7 +1,8 @@
 //! Who is calling: the address behind the proxies we trust, the identity, the tenant.
 //!
-//! 1. The address is the peer's, unless the peer is a trusted proxy: then `X-Forwarded-For` is
-//!    walked from the right over trusted addresses, and the first untrusted one is the client.
+//! 1. The address is the peer's, unless the peer is a trusted proxy: then `X-Forwarded-For`, or
+//!    where there is none the `for` of `Forwarded` (RFC 7239), is walked from the right over
+//!    trusted addresses, and the first untrusted one is the client.
 //! 2. The identity is the first source of [`ClientConfig::identity`] that the request carries.
 //!    Secrets (tokens, keys, cookies) are never kept: only a keyed 64-bit hash of them is.
 //! 3. An identity is a claim. A caller that invents a new token on every request gets a new
@@ -249,13 +250,19 @@ impl ClientResolver {
             .unwrap_or_default()
     }
 
-    /// Walks `X-Forwarded-For` from the right, past trusted addresses. What cannot be read ends
+    /// Walks the forwarded addresses from the right, past trusted ones. What cannot be read ends
     /// the walk at the last address that could, so a forged entry never becomes the client.
     fn forwarded_for(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let (name, read): (_, fn(&str) -> Option<IpAddr>) =
+            if headers.contains_key(X_FORWARDED_FOR) {
+                (X_FORWARDED_FOR, parse_hop)
+            } else {
+                (header::FORWARDED, parse_forwarded)
+            };
         let mut nearest = peer;
-        for value in headers.get_all("x-forwarded-for").into_iter().rev() {
+        for value in headers.get_all(name).into_iter().rev() {
             for hop in value.as_bytes().rsplit(|byte| *byte == b',') {
-                let Some(ip) = std::str::from_utf8(hop).ok().and_then(parse_hop) else {
+                let Some(ip) = std::str::from_utf8(hop).ok().and_then(read) else {
                     return nearest;
                 };
                 nearest = ip;
@@ -266,7 +273,23 @@ impl ClientResolver {
         }
         nearest
     }
+
+    /// The scheme that the client used, where the peer is a trusted proxy that says so.
+    pub fn forwarded_https(&self, client: &Client, headers: &HeaderMap) -> Option<bool> {
+        if !client.via_trusted_proxy {
+            return None;
+        }
+        // A list names the hops; the last one is the proxy next to us.
+        let value = headers.get_all("x-forwarded-proto").into_iter().next_back()?.as_bytes();
+        match value.rsplit(|byte| *byte == b',').next()?.trim_ascii() {
+            b"https" => Some(true),
+            b"http" => Some(false),
+            _ => None,
+        }
+    }
 }
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 impl fmt::Debug for ClientResolver {
     /// The key is a secret and stays out of logs.
@@ -284,6 +307,15 @@ fn parse_hop(text: &str) -> Option<IpAddr> {
         .or_else(|_| text.trim_start_matches('[').trim_end_matches(']').parse())
         .ok()?;
     Some(ip.to_canonical())
+}
+
+/// Reads the `for` of one element of `Forwarded`: `for=192.0.2.60;proto=http`.
+fn parse_forwarded(element: &str) -> Option<IpAddr> {
+    let node = element.split(';').find_map(|pair| {
+        let (name, value) = pair.trim().split_once('=')?;
+        name.eq_ignore_ascii_case("for").then_some(value)
+    })?;
+    parse_hop(node.trim_matches('"'))
 }
 
 /// What counts as one address: all of IPv4, the network half of IPv6, since a single host
@@ -343,6 +375,34 @@ mod tests {
             let fields: Vec<_> = forwarded.iter().map(|v| ("x-forwarded-for", *v)).collect();
             let client = resolver().resolve(peer.parse().unwrap(), &headers(&fields));
             assert_eq!(client.ip, want.parse::<IpAddr>().unwrap(), "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn forwarded_is_read_where_there_is_no_x_forwarded_for() {
+        for (value, want) in [
+            ("for=1.1.1.1", "1.1.1.1"),
+            ("for=6.6.6.6, FOR=\"[2001:db8::1]:80\";proto=https, for=10.0.0.2", "2001:db8::1"),
+            ("for=_hidden, for=10.0.0.2", "10.0.0.2"),
+            ("proto=https", "10.0.0.1"),
+        ] {
+            let sent = headers(&[("forwarded", value)]);
+            let client = resolver().resolve("10.0.0.1".parse().unwrap(), &sent);
+            assert_eq!(client.ip, want.parse::<IpAddr>().unwrap(), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_scheme_is_taken_from_trusted_proxies_alone() {
+        for (peer, value, want) in [
+            ("10.0.0.1", "https", Some(true)),
+            ("10.0.0.1", "https, http", Some(false)),
+            ("10.0.0.1", "gopher", None),
+            ("203.0.113.1", "https", None),
+        ] {
+            let sent = headers(&[("x-forwarded-proto", value)]);
+            let client = resolver().resolve(peer.parse().unwrap(), &sent);
+            assert_eq!(resolver().forwarded_https(&client, &sent), want, "{peer} {value}");
         }
     }
 

@@ -1,9 +1,16 @@
 //! One file a protection. `registry.rs` lists them in chain order.
 
+pub mod body_limit;
+pub mod concurrency_limit;
+pub mod content_security_policy;
+pub mod cors;
+pub mod csrf;
 pub mod header_limit;
 pub mod host_allowlist;
 pub mod ip_filter;
 pub mod rate_limit;
+pub mod request_timeout;
+pub mod security_headers;
 
 pub mod field;
 pub mod origin;

@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::mode::ModeSetting;
 use crate::problem::Code;
 use crate::protection::Protection;
-use crate::protections::{header_limit, host_allowlist, ip_filter, rate_limit};
+use crate::protections::{
+    body_limit, concurrency_limit, content_security_policy, cors, csrf, header_limit,
+    host_allowlist, ip_filter, rate_limit, request_timeout, security_headers,
+};
 
 /// `[protect]` of the config, and of each route: the settings of every protection.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -21,13 +24,31 @@ pub struct Protect {
     pub host_allowlist: host_allowlist::Config,
     pub ip_filter: ip_filter::Config,
     pub header_limit: header_limit::Config,
+    pub security_headers: security_headers::Config,
+    pub content_security_policy: content_security_policy::Config,
+    pub cors: cors::Config,
     pub rate_limit: rate_limit::Config,
+    pub csrf: csrf::Config,
+    pub body_limit: body_limit::Config,
+    pub request_timeout: request_timeout::Config,
+    pub concurrency_limit: concurrency_limit::Config,
 }
 
 /// Every protection, in chain order: cheap and final ones first, the one that takes a place
 /// last, so that a request denied by another never holds it.
-pub static REGISTRY: &[&Entry] =
-    &[&host_allowlist::ENTRY, &ip_filter::ENTRY, &header_limit::ENTRY, &rate_limit::ENTRY];
+pub static REGISTRY: &[&Entry] = &[
+    &host_allowlist::ENTRY,
+    &ip_filter::ENTRY,
+    &header_limit::ENTRY,
+    &security_headers::ENTRY,
+    &content_security_policy::ENTRY,
+    &cors::ENTRY,
+    &rate_limit::ENTRY,
+    &csrf::ENTRY,
+    &body_limit::ENTRY,
+    &request_timeout::ENTRY,
+    &concurrency_limit::ENTRY,
+];
 
 /// What the registry knows of one protection.
 pub struct Entry {
@@ -43,8 +64,11 @@ pub struct Entry {
     pub mode: fn(&Protect) -> ModeSetting,
     /// The settings without the mode: two rules with equal settings can share their state.
     pub settings: fn(&Protect) -> serde_json::Value,
-    pub build: fn(&Protect, &BuildContext<'_>) -> Result<Arc<dyn Protection>, BuildError>,
+    pub build: Build,
 }
+
+/// Compiles a protection from its section of the settings.
+pub type Build = fn(&Protect, &BuildContext<'_>) -> Result<Arc<dyn Protection>, BuildError>;
 
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -144,6 +168,34 @@ mod tests {
                 let claimed = entry.is_some_and(|entry| entry.codes.contains(&code.code));
                 assert!(claimed, "{} belongs to no protection", code.name);
             }
+        }
+    }
+
+    #[test]
+    fn what_cannot_break_a_client_enforces_and_the_rest_starts_in_warn() {
+        let enforcing: Vec<_> = REGISTRY
+            .iter()
+            .filter(|entry| entry.default_mode == ModeSetting::ENFORCE)
+            .map(|entry| entry.name)
+            .collect();
+        assert_eq!(enforcing, ["header_limit", "security_headers", "body_limit"]);
+        for entry in REGISTRY {
+            assert!(entry.default_mode == ModeSetting::Auto || enforcing.contains(&entry.name));
+            assert!(!entry.default_mode_reason.is_empty() && entry.summary.ends_with('.'));
+        }
+    }
+
+    #[test]
+    fn settings_survive_being_written_and_unknown_ones_are_refused() {
+        let written = toml::to_string(&Protect::default()).unwrap();
+        assert_eq!(toml::from_str::<Protect>(&written).unwrap(), Protect::default(), "{written}");
+        for entry in REGISTRY {
+            let misspelt = format!("[{}]\nmoed = \"off\"", entry.name);
+            let fault = toml::from_str::<Protect>(&misspelt).unwrap_err().to_string();
+            assert!(fault.contains("unknown field `moed`"), "{fault}");
+            let off = format!("[{}]\nmode = \"off\"", entry.name);
+            let protect: Protect = toml::from_str(&off).unwrap();
+            assert_eq!((entry.mode)(&protect), ModeSetting::OFF, "{}", entry.name);
         }
     }
 

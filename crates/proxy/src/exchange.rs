@@ -54,12 +54,17 @@ pub(crate) async fn serve(
     let (mut head, incoming) = request.into_parts();
     let upgrade = forward::strip_hop_by_hop(&mut head.headers);
     let client = view.snapshot.clients.resolve(peer.ip, &head.headers);
+    let scheme = match view.snapshot.clients.forwarded_https(&client, &head.headers) {
+        Some(true) => Scheme::Https,
+        Some(false) => Scheme::Http,
+        None => peer.scheme,
+    };
     let given_id =
         if client.via_trusted_proxy { forward::accepted_request_id(&head.headers) } else { None };
     let start = Start {
         id: given_id.unwrap_or_else(|| worker.request_id(started)),
         connection: Arc::clone(&peer.shared),
-        scheme: peer.scheme,
+        scheme,
         version: head.version,
         worker,
         view,
@@ -171,7 +176,7 @@ impl Exchange<'_> {
             method: &head.method,
             target: &checked.target,
             authority: &checked.authority,
-            scheme: self.peer.scheme,
+            scheme: flight.scheme,
             headers: &head.headers,
             client: &flight.client,
             peer: self.peer.ip,
@@ -207,7 +212,7 @@ impl Exchange<'_> {
         let hop = Hop {
             peer: self.peer.ip,
             trusted: flight.client.via_trusted_proxy,
-            scheme: self.peer.scheme,
+            scheme: flight.scheme,
             authority: &checked.authority,
             version: head.version,
             pseudonym: &flight.view.snapshot.pseudonym,

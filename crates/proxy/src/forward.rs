@@ -112,6 +112,15 @@ pub(crate) fn set_own(headers: &mut HeaderMap, hop: &Hop<'_>) {
         }
     } else {
         append_to_list(headers, &X_FORWARDED_FOR, &peer);
+        if headers.contains_key(FORWARDED) {
+            let mut element = ArrayString::<64>::new();
+            let written = match hop.peer.to_canonical() {
+                IpAddr::V4(ip) => write!(element, "for={ip}"),
+                IpAddr::V6(ip) => write!(element, "for=\"[{ip}]\""),
+            };
+            written.expect("an address fits");
+            append_to_list(headers, &FORWARDED, &element);
+        }
         let scheme = HeaderValue::from_static(hop.scheme.as_str());
         headers.entry(X_FORWARDED_PROTO).or_insert(scheme);
         if let Ok(host) = HeaderValue::from_str(hop.authority) {
@@ -265,7 +274,8 @@ mod tests {
             {
                 assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), [want], "{name}");
             }
-            assert_eq!(headers.contains_key(FORWARDED), trusted);
+            let forwarded = headers.get(FORWARDED).map(|value| value.to_str().unwrap());
+            assert_eq!(forwarded, trusted.then_some("for=6.6.6.6, for=10.0.0.9"));
             assert_eq!(headers[VIA], "1.0 front, 1.1 sw-1");
             assert_eq!(headers[X_REQUEST_ID], "id-1");
             assert!(!headers.contains_key(TRACESTATE));

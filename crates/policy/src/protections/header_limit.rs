@@ -118,7 +118,7 @@ impl HeaderLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protections::testing::{Sample, build, fault};
+    use crate::protections::testing::{Fields, Sample, build, fault};
 
     #[test]
     fn the_limits_are_inclusive() {
@@ -126,7 +126,7 @@ mod tests {
         // "/" takes 1, "a: …" 5 and the value's length, so 1018 characters fill 1024 bytes.
         let fits = "x".repeat(1018);
         let over = "x".repeat(1019);
-        let cases: [(&[(&str, &str)], &str); 6] = [
+        let cases: [(Fields<'_>, &str); 6] = [
             (&[], "allow"),
             (&[("a", "1"), ("b", "2"), ("c", "3")], "allow"),
             (&[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")], "too-many-headers"),
@@ -149,7 +149,7 @@ mod tests {
         let denial = sample.denial(&*build(&ENTRY, ""));
         assert_eq!(
             denial.detail,
-            "a target and header fields of at most 32KiB are accepted; these have 40027B"
+            "a target and header fields of at most 32KiB are accepted; these have 40026B"
         );
         assert_eq!(denial.errors[0].at, "header:cookie");
         assert_eq!(denial.errors[0].detail, "the largest field: 40012B");

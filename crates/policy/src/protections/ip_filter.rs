@@ -181,7 +181,7 @@ mod tests {
             (mapped, "192.0.2.1", "allow"),
             (mapped, "192.0.3.1", "ip-denied"),
         ] {
-            let sample = Sample::new("GET", "/", &[]).from_ip(ip);
+            let sample = Sample::new("GET", "/", &[]).with_ip(ip);
             assert_eq!(sample.verdict(&*build(&ENTRY, lines)), want, "{lines} {ip}");
         }
     }

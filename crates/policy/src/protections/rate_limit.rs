@@ -208,3 +208,134 @@ impl Compiled {
         .retry_after(wait)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protections::testing::{Sample, build, edits, fault};
+    use crate::record::RouteId;
+
+    fn get() -> Sample {
+        Sample::new("GET", "/", &[])
+    }
+
+    fn limit(per: &str, rate: &str, burst: u32) -> String {
+        format!("{{ per = \"{per}\", rate = \"{rate}\", burst = {burst} }}")
+    }
+
+    fn limits(limits: &[String]) -> String {
+        format!("limits = [{}]", limits.join(", "))
+    }
+
+    #[test]
+    fn a_burst_passes_and_the_next_request_waits() {
+        let rate_limit = build(&ENTRY, &limits(&[limit("client", "60/min", 3)]));
+        for (millis, want) in [
+            (0, "allow"),
+            (0, "allow"),
+            (0, "allow"),
+            (0, "rate-limited"),
+            (999, "rate-limited"),
+            (1000, "allow"),
+            (1000, "rate-limited"),
+            (60_000, "allow"),
+            (60_000, "allow"),
+            (60_000, "allow"),
+            (60_000, "rate-limited"),
+        ] {
+            let mut sample = get();
+            sample.now = sample.now.after(Duration::from_millis(millis));
+            assert_eq!(sample.verdict(&*rate_limit), want, "{millis} ms");
+        }
+    }
+
+    #[test]
+    fn each_limit_counts_by_its_own_key() {
+        let on_route = |route| {
+            let mut sample = get();
+            sample.route = RouteId(route);
+            sample
+        };
+        for (per, first, same, other) in [
+            ("client", get().with_ip("203.0.113.1"), get().with_ip("203.0.113.1"), get()),
+            ("tenant", get().with_tenant("a"), get().with_tenant("a"), get().with_tenant("b")),
+            ("tenant", get(), get().with_ip("203.0.113.1"), get().with_tenant("a")),
+            ("route", on_route(1), on_route(1).with_ip("203.0.113.1"), on_route(2)),
+            ("ip", get(), get().with_tenant("a"), get().with_ip("203.0.113.1")),
+            (
+                "ip",
+                get().with_ip("2001:db8::1"),
+                get().with_ip("2001:db8::ffff:1"),
+                get().with_ip("2001:db8:0:1::1"),
+            ),
+        ] {
+            let rate_limit = build(&ENTRY, &limits(&[limit(per, "1/min", 1)]));
+            assert_eq!(first.verdict(&*rate_limit), "allow", "{per}");
+            assert_eq!(same.verdict(&*rate_limit), "rate-limited", "{per}");
+            assert_eq!(other.verdict(&*rate_limit), "allow", "{per}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_counted_however_many_identities_it_makes_up() {
+        let rate_limit =
+            build(&ENTRY, &limits(&[limit("client", "1/min", 1), limit("ip", "1/min", 2)]));
+        let verdicts: Vec<_> = (0..3)
+            .map(|token| {
+                let mut sample = get();
+                sample.client.key = ClientKey::Bearer(token);
+                sample.verdict(&*rate_limit)
+            })
+            .collect();
+        assert_eq!(verdicts, ["allow", "allow", "rate-limited"]);
+    }
+
+    #[test]
+    fn the_first_limit_exceeded_denies_and_later_ones_are_not_charged() {
+        let rate_limit =
+            build(&ENTRY, &limits(&[limit("client", "1/min", 1), limit("tenant", "1/min", 2)]));
+        let from = |ip| get().with_tenant("a").with_ip(ip);
+        assert_eq!(from("203.0.113.1").verdict(&*rate_limit), "allow");
+        assert_eq!(from("203.0.113.1").verdict(&*rate_limit), "rate-limited");
+        assert_eq!(from("203.0.113.2").verdict(&*rate_limit), "allow");
+        let denial = from("203.0.113.3").denial(&*rate_limit);
+        assert_eq!(denial.detail, "1/min with a burst of 2 are allowed per tenant");
+        assert_eq!(denial.retry_after_secs(), Some(60));
+    }
+
+    #[test]
+    fn the_client_is_told_of_the_limit_that_has_the_least_left() {
+        let rate_limit =
+            build(&ENTRY, &limits(&[limit("client", "60/min", 5), limit("ip", "120/min", 2)]));
+        for want in [
+            ["ratelimit: \"ip\";r=1;t=1", "ratelimit-policy: \"ip\";q=120;w=60"],
+            ["ratelimit: \"ip\";r=0;t=1", "ratelimit-policy: \"ip\";q=120;w=60"],
+            ["ratelimit: \"ip\";r=0;t=1", "ratelimit-policy: \"ip\";q=120;w=60"],
+        ] {
+            let (_, effects) = get().check(&*rate_limit);
+            assert_eq!(edits(&effects), want);
+        }
+    }
+
+    #[test]
+    fn no_limits_say_nothing() {
+        let (verdict, effects) = get().check(&*build(&ENTRY, "limits = []"));
+        assert_eq!((verdict.as_str(), effects.headers.len()), ("n/a", 0));
+    }
+
+    #[test]
+    fn limits_that_make_no_sense_are_refused() {
+        let nine: Vec<_> = (0..9).map(|_| limit("ip", "1/s", 1)).collect();
+        for (lines, words) in [
+            (limits(&[limit("client", "1/s", 0)]), "limits: burst is at least 1"),
+            (limits(&nine), "limits: at most 8 limits a rule"),
+            ("keys = 0".to_owned(), "keys: expected 1 to 4194304"),
+            (limits(&[limit("client", "0/s", 1)]), "expected a rate"),
+            (limits(&[limit("user", "1/s", 1)]), "unknown variant `user`"),
+            (limits(&["{ per = \"ip\", rate = \"1/s\" }".to_owned()]), "missing field `burst`"),
+        ] {
+            let said = fault(&ENTRY, &lines);
+            assert!(said.contains(words), "{said}");
+        }
+    }
+}

@@ -15,6 +15,9 @@ use crate::record::{RouteId, Tenant};
 use crate::registry::{BuildContext, Entry, InstallKey, Protect};
 use crate::target::Target;
 
+/// Header fields as a table writes them.
+pub(crate) type Fields<'a> = &'a [(&'a str, &'a str)];
+
 /// A request that owns its parts. A test changes the fields that its case is about.
 pub(crate) struct Sample {
     pub(crate) method: Method,
@@ -31,7 +34,7 @@ pub(crate) struct Sample {
 
 impl Sample {
     /// A request of nobody in particular to `http://app.example`.
-    pub(crate) fn new(method: &str, target: &str, headers: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(method: &str, target: &str, headers: Fields<'_>) -> Self {
         let ip: IpAddr = "203.0.113.7".parse().unwrap();
         Self {
             method: method.parse().unwrap(),
@@ -52,13 +55,13 @@ impl Sample {
         }
     }
 
-    pub(crate) fn from_ip(mut self, ip: &str) -> Self {
+    pub(crate) fn with_ip(mut self, ip: &str) -> Self {
         self.client.ip = ip.parse().unwrap();
         self.client.key = ClientKey::Ip(prefix(self.client.ip));
         self
     }
 
-    pub(crate) fn of_tenant(mut self, tenant: &str) -> Self {
+    pub(crate) fn with_tenant(mut self, tenant: &str) -> Self {
         self.client.tenant = Tenant::from(tenant).unwrap();
         self
     }
@@ -111,7 +114,7 @@ impl Sample {
     }
 }
 
-pub(crate) fn fields(fields: &[(&str, &str)]) -> HeaderMap {
+pub(crate) fn fields(fields: Fields<'_>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
         headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
@@ -152,7 +155,7 @@ pub(crate) fn edits(effects: &Effects) -> Vec<String> {
 pub(crate) fn decorate(
     protection: &dyn Protection,
     scheme: Scheme,
-    headers: &[(&str, &str)],
+    headers: Fields<'_>,
 ) -> Vec<String> {
     let headers = fields(headers);
     let mut added = Vec::new();

@@ -9,14 +9,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Uri;
 use http::header::HOST;
+use http::uri::PathAndQuery;
 use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::MissedTickBehavior;
 
 use super::connect::{self, Socket};
-use super::{Upstream, Upstreams};
+use super::{Upstream, UpstreamProtocol, Upstreams};
 
 /// How the checks are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,8 +77,14 @@ async fn ask(upstream: &Upstream, checks: &HealthChecks) -> Result<(), String> {
     let socket =
         connect::open(upstream, checks.timeout).await.map_err(|error| error.to_string())?;
     let status = match socket {
-        Socket::Plain(tcp) => get(TokioIo::new(tcp), upstream, &checks.path).await,
-        Socket::Tls(stream) => get(TokioIo::new(stream), upstream, &checks.path).await,
+        Socket::Plain(tcp) => {
+            let http2 = upstream.protocol == UpstreamProtocol::Http2;
+            get(TokioIo::new(tcp), http2, upstream, &checks.path).await
+        }
+        Socket::Tls(stream) => {
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            get(TokioIo::new(stream), http2, upstream, &checks.path).await
+        }
     };
     match status {
         Ok(status) if status.as_u16() < 400 => Ok(()),
@@ -85,15 +93,31 @@ async fn ask(upstream: &Upstream, checks: &HealthChecks) -> Result<(), String> {
     }
 }
 
-async fn get<T>(io: T, upstream: &Upstream, path: &str) -> Result<http::StatusCode, hyper::Error>
+async fn get<T>(
+    io: T,
+    http2: bool,
+    upstream: &Upstream,
+    path: &str,
+) -> Result<http::StatusCode, hyper::Error>
 where
     T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = http1::handshake(io).await?;
-    let drive = tokio::spawn(connection);
+    let path = path.parse().unwrap_or_else(|_| PathAndQuery::from_static("/"));
     let mut request = http::Request::new(Empty::<Bytes>::new());
-    *request.uri_mut() = path.parse().unwrap_or_else(|_| http::Uri::from_static("/"));
+    if http2 {
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+        let scheme = if upstream.spec.https { "https" } else { "http" };
+        let uri = Uri::builder().scheme(scheme).authority(upstream.authority.as_bytes());
+        *request.uri_mut() = uri.path_and_query(path).build().unwrap_or_default();
+        let drive = tokio::spawn(connection);
+        let response = sender.send_request(request).await;
+        drive.abort();
+        return response.map(|response| response.status());
+    }
+    let (mut sender, connection) = http1::handshake(io).await?;
+    *request.uri_mut() = Uri::from(path);
     request.headers_mut().insert(HOST, upstream.authority.clone());
+    let drive = tokio::spawn(connection);
     let response = sender.send_request(request).await;
     drive.abort();
     response.map(|response| response.status())
