@@ -2,7 +2,7 @@
 //!
 //! The shape is RFC 9457. A [`Denial`] carries two texts: `detail` goes to the client,
 //! `internal` to the log; the client is told less. The manual's page of errors is rendered
-//! from [`Code::ALL`], and `/.seaworthy/problems/<code>` on the gateway shows the same words.
+//! from [`Code::all`], and `/.seaworthy/problems/<code>` on the gateway shows the same words.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -49,17 +49,11 @@ pub(crate) async fn ask(
     let deadline = flight.judgement.borrow().deadline;
     flight.asked_at.set(Some(flight.worker.clock.now()));
     let asked = match deadline {
-        Some(Timed { limit, link, enforced: true }) => {
-            let expired = flight.started.after(limit).as_nanos();
-            let expired = flight.worker.clock.instant(expired);
-            match tokio::time::timeout_at(expired, send(flight, question, body)).await {
-                Ok(asked) => asked,
-                Err(_) => {
-                    let bound = Bound::Deadline(limit);
-                    let mut judgement = flight.judgement.borrow_mut();
-                    let denial = judgement.crossed(flight.route(), (link, true), bound);
-                    return Err(denial.unwrap_or_else(|| Denial::new(Code::RequestTimeout, "")));
-                }
+        Some(timed @ Timed { enforced: true, .. }) => {
+            tokio::select! {
+                biased;
+                asked = send(flight, question, body) => asked,
+                denial = expiry(flight, timed) => return Err(denial),
             }
         }
         _ => send(flight, question, body).await,
@@ -67,7 +61,7 @@ pub(crate) async fn ask(
     let now = flight.worker.clock.now();
     flight.answered_at.set(Some(now));
     if let Some(Timed { limit, link, enforced: false }) = deadline
-        && now.since(flight.started) > limit
+        && now.since(flight.waiting_since()) > limit
     {
         let bound = Bound::Deadline(limit);
         flight.judgement.borrow_mut().crossed(flight.route(), (link, false), bound);

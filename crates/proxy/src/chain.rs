@@ -28,6 +28,9 @@ pub(crate) enum Flow {
     Answer(Answer),
 }
 
+/// Headers that the rules set on an ordinary response.
+const EDITS_USUAL: usize = 12;
+
 /// The chain's notes on one request, kept until its response has been sent.
 #[derive(Debug, Default)]
 pub(crate) struct Judgement {
@@ -76,11 +79,13 @@ pub(crate) fn judge(
     request: &Request<'_>,
 ) -> (Flow, Judgement) {
     let mut judgement = Judgement::default();
+    // One for all rules, emptied after each: it is large, and moving it would cost more than
+    // most checks.
+    let mut effects = Effects::default();
     for (index, link) in route.links.iter().enumerate() {
         let Some(enforced) = stance(snapshot, link, request.client.key) else { continue };
-        let mut effects = Effects::default();
         let outcome = link.protection.check(request, &mut effects);
-        judgement.keep(index, effects, enforced);
+        judgement.keep(index, &mut effects, enforced);
         let verdict = match &outcome {
             Outcome::NotApplicable => continue,
             Outcome::Allow => Verdict::Allow,
@@ -94,6 +99,8 @@ pub(crate) fn judge(
             Outcome::Deny(denial) => {
                 if enforced {
                     judgement.first = Some((index, denial.clone()));
+                    // A client that is slow to read its denial must not hold places.
+                    judgement.permits.clear();
                     return (Flow::Deny(denial), judgement);
                 }
                 judgement.first.get_or_insert((index, denial));
@@ -105,14 +112,14 @@ pub(crate) fn judge(
 }
 
 impl Judgement {
-    fn keep(&mut self, link: usize, effects: Effects, enforced: bool) {
+    fn keep(&mut self, link: usize, effects: &mut Effects, enforced: bool) {
         let wanted = if enforced { Apply::Enforced } else { Apply::Judged };
-        self.edits.extend(effects.headers.into_iter().filter(|edit| edit.apply == wanted));
-        self.permits.extend(effects.permit);
-        if let Some(limit) = effects.deadline {
+        self.edits.extend(effects.headers.drain(..).filter(|edit| edit.apply == wanted));
+        self.permits.extend(effects.permit.take());
+        if let Some(limit) = effects.deadline.take() {
             self.deadline = Some(Timed { link, limit, enforced });
         }
-        if let Some(limit) = effects.body_max {
+        if let Some(limit) = effects.body_max.take() {
             self.body_max = Some(Sized { link, limit, enforced });
         }
     }
@@ -150,6 +157,7 @@ impl Judgement {
         headers: &mut HeaderMap,
     ) {
         let mut edits = std::mem::take(&mut self.edits);
+        edits.reserve(EDITS_USUAL);
         for link in &route.links {
             let Some(enforced) = stance(snapshot, link, client) else { continue };
             let wanted = if enforced { Apply::Enforced } else { Apply::Judged };

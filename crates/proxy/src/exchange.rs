@@ -7,7 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -35,6 +37,9 @@ pub(crate) struct Peer {
     pub(crate) ip: IpAddr,
     pub(crate) scheme: Scheme,
 }
+
+/// The gateway's own pages have one inline style and nothing else.
+const OWN_PAGES_CSP: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
 /// A body that hyper can drain in one read is not worth closing the connection for.
 const DRAIN_BYTES_MAX: u64 = 64 << 10;
@@ -300,6 +305,9 @@ impl Exchange<'_> {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.rendering.content_type()));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.rendering == Rendering::Html {
+            headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(OWN_PAGES_CSP));
+        }
         if let Some(seconds) = denial.retry_after_secs() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -399,7 +407,10 @@ fn settle_authority(head: &mut http::request::Parts) -> Result<String, Denial> {
 pub(crate) fn page(status: StatusCode, content_type: &'static str, content: String) -> Answer {
     Answer {
         status,
-        headers: vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))],
+        headers: vec![
+            (CONTENT_TYPE, HeaderValue::from_static(content_type)),
+            (CONTENT_SECURITY_POLICY, HeaderValue::from_static(OWN_PAGES_CSP)),
+        ],
         body: Bytes::from(content),
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Flight {
     /// Why the request body ended early.
     pub(crate) body_fault: RefCell<Option<Denial>>,
     pub(crate) asked_at: Cell<Option<Moment>>,
+    /// When the client's body last moved on its way to the service.
+    pub(crate) body_moved_at: Cell<Option<Moment>>,
     pub(crate) answered_at: Cell<Option<Moment>>,
     pub(crate) upstream: Cell<Option<u8>>,
     recorded: Cell<bool>,
@@ -85,6 +87,7 @@ impl Flight {
             failure: Cell::new(None),
             body_fault: RefCell::new(None),
             asked_at: Cell::new(None),
+            body_moved_at: Cell::new(None),
             answered_at: Cell::new(None),
             upstream: Cell::new(None),
             recorded: Cell::new(false),
@@ -99,6 +102,7 @@ impl Flight {
     pub(crate) fn receive(&self, count: u64) -> Option<Denial> {
         let total = self.request_bytes.get() + count;
         self.request_bytes.set(total);
+        self.body_moved_at.set(Some(self.worker.clock.now()));
         let limit = self.judgement.borrow().body_max;
         match limit {
             Some(Sized { link, limit, enforced }) if total > limit => {
@@ -107,6 +111,12 @@ impl Flight {
             }
             _ => None,
         }
+    }
+
+    /// Since when the service alone has been waited for: it has the request, as far as the
+    /// client has sent it.
+    pub(crate) fn waiting_since(&self) -> Moment {
+        self.asked_at.get().max(self.body_moved_at.get()).unwrap_or(self.started)
     }
 
     /// Ends the request: counts it, and hands its record to the ring. The second call and those
