@@ -69,6 +69,25 @@ pub(crate) async fn ask(
     asked
 }
 
+/// Waits until the service has been silent for the whole limit. A body that is still on its
+/// way moves the end: the service cannot answer what it has not been sent.
+async fn expiry(flight: &Flight, timed: Timed) -> Denial {
+    let mut end = flight.waiting_since().after(timed.limit);
+    loop {
+        tokio::time::sleep_until(flight.worker.clock.instant(end.as_nanos())).await;
+        let moved = flight.waiting_since().after(timed.limit);
+        if moved <= end {
+            break;
+        }
+        end = moved;
+    }
+    let bound = Bound::Deadline(timed.limit);
+    let mut judgement = flight.judgement.borrow_mut();
+    judgement
+        .crossed(flight.route(), (timed.link, true), bound)
+        .unwrap_or_else(|| Denial::new(Code::RequestTimeout, ""))
+}
+
 async fn send(flight: &Rc<Flight>, question: Question, body: RequestBody) -> Result<Asked, Denial> {
     let worker = &flight.worker;
     let pool = &flight.view.pool;
