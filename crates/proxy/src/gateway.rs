@@ -66,6 +66,27 @@ pub struct Gateway {
     threads: Vec<JoinHandle<io::Result<()>>>,
 }
 
+/// The snapshot in force, to be read and to be replaced.
+#[derive(Clone)]
+pub struct Publisher {
+    published: Arc<ArcSwap<Snapshot>>,
+}
+
+impl Publisher {
+    /// Puts a new snapshot in force for every request that starts from now on. Its generation
+    /// is set here and returned.
+    pub fn publish(&self, mut snapshot: Snapshot) -> u64 {
+        let generation = self.published.load().generation + 1;
+        snapshot.generation = generation;
+        self.published.store(Arc::new(snapshot));
+        generation
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.published.load_full()
+    }
+}
+
 impl Gateway {
     /// Opens the ports and starts the workers. The evidence has one element a worker.
     pub fn start(
@@ -108,29 +129,13 @@ impl Gateway {
         self.addr
     }
 
-    /// Puts a new snapshot in force for every request that starts from now on. Its generation
-    /// is set here.
-    pub fn publish(&self, mut snapshot: Snapshot) {
-        snapshot.generation = self.published.load().generation + 1;
-        self.published.store(Arc::new(snapshot));
-    }
-
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.published.load_full()
-    }
-
-    /// The snapshot in force, for those who outlive a borrow of the gateway.
-    pub fn published(&self) -> Arc<ArcSwap<Snapshot>> {
-        Arc::clone(&self.published)
+    /// What puts new snapshots in force; it may outlive the gateway.
+    pub fn publisher(&self) -> Publisher {
+        Publisher { published: Arc::clone(&self.published) }
     }
 
     pub fn shards(&self) -> &[Arc<Shard>] {
         &self.shards
-    }
-
-    /// Whether every worker is still there.
-    pub fn is_alive(&self) -> bool {
-        self.threads.iter().all(|thread| !thread.is_finished())
     }
 
     /// Stops accepting, lets requests in flight finish for at most `within`, then closes the

@@ -26,7 +26,7 @@ pub mod upstream;
 mod worker;
 
 pub use clock::Clock;
-pub use gateway::{Evidence, Gateway, GatewayOptions, StartError};
+pub use gateway::{Evidence, Gateway, GatewayOptions, Publisher, StartError};
 pub use notes::{Note, NoteSource};
 pub use snapshot::{ConnectionLimits, Link, ModeTable, Route, Snapshot};
 pub use stats::Shard;

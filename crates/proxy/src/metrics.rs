@@ -7,19 +7,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 use seaworthy_policy::names::Names;
 use seaworthy_policy::problem::Code;
-use seaworthy_policy::record::Ending;
+use seaworthy_policy::record::{Ending, RuleId};
 use seaworthy_policy::registry::REGISTRY;
 
 use crate::clock::Clock;
-use crate::gateway::Gateway;
-use crate::snapshot::Snapshot;
+use crate::gateway::{Gateway, Publisher};
 use crate::stats::{
     Counter, DURATION_BOUNDS_S, HistogramSum, MODES, OUTCOMES, OVERHEAD_BOUNDS_S, Shard,
 };
@@ -33,9 +31,19 @@ pub const OVERFLOW: &str = "~overflow";
 /// Collects from a running gateway. Register it once.
 pub struct GatewayMetrics {
     shards: Vec<Arc<Shard>>,
-    published: Arc<ArcSwap<Snapshot>>,
+    publisher: Publisher,
     names: Arc<Names>,
     clock: Clock,
+}
+
+/// The decisions of one rule since start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleTotals {
+    pub evaluated: u64,
+    pub would_deny: u64,
+    pub denied: u64,
+    /// Would-denials that the service answered with 2xx or 3xx.
+    pub harm: u64,
 }
 
 impl fmt::Debug for GatewayMetrics {
@@ -46,12 +54,29 @@ impl fmt::Debug for GatewayMetrics {
 
 impl GatewayMetrics {
     pub fn new(gateway: &Gateway, names: Arc<Names>, clock: Clock) -> Self {
-        Self { shards: gateway.shards().to_vec(), published: gateway.published(), names, clock }
+        Self { shards: gateway.shards().to_vec(), publisher: gateway.publisher(), names, clock }
     }
 
     /// What the workers' rings had no room for, since start.
     pub fn records_dropped(&self) -> u64 {
         self.sum(|shard| &shard.records_dropped)
+    }
+
+    /// What a rule has said since start, in all modes.
+    pub fn rule(&self, rule: RuleId) -> RuleTotals {
+        let mut totals = RuleTotals::default();
+        for shard in &self.shards {
+            let counters = shard.rule(usize::from(rule.0));
+            for mode in 0..MODES.len() {
+                let [allowed, would_deny, denied] =
+                    std::array::from_fn(|outcome| counters.get(mode, outcome));
+                totals.evaluated += allowed + would_deny + denied;
+                totals.would_deny += would_deny;
+                totals.denied += denied;
+            }
+            totals.harm += counters.harm.get();
+        }
+        totals
     }
 
     fn sum(&self, counter: impl Fn(&Shard) -> &Counter) -> u64 {
@@ -165,7 +190,7 @@ impl GatewayMetrics {
     }
 
     fn modes(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let snapshot = self.published.load();
+        let snapshot = self.publisher.snapshot();
         let mut family = out.encode_descriptor(
             "seaworthy_rule_mode",
             "The mode in force of each rule; the value is the enforced share of clients, 0 to 1",
@@ -173,7 +198,7 @@ impl GatewayMetrics {
             MetricType::Gauge,
         )?;
         for (index, rule) in self.names.rules().iter().enumerate() {
-            let mode = snapshot.modes.get(seaworthy_policy::record::RuleId(index as u16));
+            let mode = snapshot.modes.get(RuleId(index as u16));
             let share = match mode {
                 seaworthy_policy::mode::Mode::Enforce(share) => {
                     f64::from(share.basis_points()) / 10_000.0
@@ -218,7 +243,7 @@ impl GatewayMetrics {
     }
 
     fn upstreams(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let snapshot = self.published.load();
+        let snapshot = self.publisher.snapshot();
         let now = self.clock.now();
         let list = &snapshot.upstreams.list;
         let mut family = out.encode_descriptor(

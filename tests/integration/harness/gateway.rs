@@ -1,0 +1,54 @@
+//! The gateway under test, started in this process with its console and store.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use seaworthy::app::{self, Running};
+use seaworthy::config::{Flags, Inputs};
+use tempfile::TempDir;
+
+/// A running gateway. Dropping it ends it.
+pub(crate) struct Gateway {
+    running: Running,
+    dir: TempDir,
+}
+
+impl Gateway {
+    /// Starts a gateway before `upstream` with the config `toml`, which needs no addresses.
+    pub(crate) async fn start(upstream: SocketAddr, toml: &str) -> Self {
+        Self::start_before(&[upstream], toml).await
+    }
+
+    pub(crate) async fn start_before(upstreams: &[SocketAddr], toml: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(dir.path().join("seaworthy.toml"), toml).expect("it is writable");
+        let inputs = Inputs {
+            file: Some(dir.path().join("seaworthy.toml")),
+            env: Vec::new(),
+            flags: Flags {
+                upstreams: upstreams.iter().map(|addr| format!("http://{addr}")).collect(),
+                listen: Some("127.0.0.1:0".to_owned()),
+                console: Some("127.0.0.1:0".to_owned()),
+                data: Some(dir.path().join("data")),
+            },
+        };
+        let running = app::start(inputs).await.expect("the gateway starts");
+        Self { running, dir }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.running.traffic()
+    }
+
+    pub(crate) fn console(&self) -> SocketAddr {
+        self.running.console()
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) async fn stop(self) {
+        self.running.stop().await;
+    }
+}

@@ -1,0 +1,8 @@
+//! Everything that needs a running gateway, in one binary.
+//!
+//! The harness starts the real thing: the gateway with its console and store, on ports that the
+//! system chooses, in a temporary folder, before services that the test controls.
+
+mod edges;
+mod harness;
+mod raw_requests;

@@ -1,0 +1,1 @@
+//! Nothing: the tests are in `integration/`, one binary for all of them.
