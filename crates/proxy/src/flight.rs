@@ -139,7 +139,7 @@ impl Flight {
             }
             worker.shard.decision(link.rule, self.view.snapshot.modes.get(link.rule), verdict);
             // A would-denial that the service then served would have broken a real client.
-            if verdict == Verdict::WouldDeny && (200..400).contains(&status) {
+            if verdict == Verdict::WouldDeny && matches!(status, 101 | 200..400) {
                 worker.shard.harm(link.rule);
             }
         }

@@ -48,11 +48,6 @@ pub(crate) fn load(dir: &Path, variable: Option<&str>) -> Result<InstallKey, Key
     }
 }
 
-/// A key that lives as long as the process, for when the data folder cannot be used.
-pub(crate) fn passing() -> Result<InstallKey, KeyError> {
-    random().ok_or(KeyError::Random).map(InstallKey::new)
-}
-
 fn random() -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     SystemRandom::new().fill(&mut bytes).ok().map(|()| bytes)

@@ -1,0 +1,248 @@
+//! The wiring: takes the config apart once, starts every part, and ends them in order.
+//!
+//! Data flows one way. Workers push records and notes into rings; the [`pump`] takes them out
+//! and feeds the telemetry, the live view and the log; config and modes flow back to the
+//! workers as snapshots.
+
+mod compile;
+pub mod demo;
+mod key;
+pub(crate) mod log;
+mod metrics;
+mod notes;
+mod pump;
+mod reload;
+pub mod serve;
+mod tls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use seaworthy_console::{Console, ConsoleInputs, ReadyCheck, Readiness};
+use seaworthy_console::live::LiveView;
+use seaworthy_policy::names::Names;
+use seaworthy_proxy::metrics::GatewayMetrics;
+use seaworthy_proxy::{Clock, Gateway, GatewayOptions, Publisher};
+use seaworthy_store::telemetry::Telemetry;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use self::compile::Ground;
+use self::metrics::ReloadMetrics;
+use self::reload::Reloader;
+use crate::config::{self, Config, Faults, Inputs};
+
+/// Why a gateway did not start. The exit code follows from the variant.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{0}")]
+    Config(Faults),
+    /// A file, a port or a folder that could not be had; the message says what to do.
+    #[error("{0:#}")]
+    Unavailable(anyhow::Error),
+}
+
+impl From<anyhow::Error> for StartError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+/// A running gateway with its console and store.
+pub struct Running {
+    gateway: Gateway,
+    console: Console,
+    telemetry: Telemetry,
+    live: watch::Receiver<Arc<LiveView>>,
+    reloader: Reloader,
+    pump: pump::Pump,
+    watching: JoinHandle<()>,
+    drain_timeout: Duration,
+    draining: watch::Sender<bool>,
+}
+
+/// Loads the config of `inputs` and starts everything on the current runtime.
+///
+/// Nothing is listened on before the config is whole and the store is open.
+pub async fn start(inputs: Inputs) -> Result<Running, StartError> {
+    let config = config::load(&inputs).map_err(StartError::Config)?;
+    let clock = Clock::start();
+    let names = Arc::new(Names::new());
+    let dir = config.store.dir.clone();
+    let telemetry = open_store(&config, &names).await?;
+    let key = key::load(&dir, inputs.variable(key::VARIABLE))
+        .map_err(|error| anyhow::anyhow!("failed to get the installation's key: {error}"))?;
+    let ground = Ground { names: Arc::clone(&names), pseudonym: pseudonym(&key), key };
+    let compiled = compile::compile(&config, &ground, None)?;
+    let options = GatewayOptions { addr: config.listen.addr, workers: workers(&config) };
+    let (gateway, evidence) = Gateway::start(options, compiled.snapshot, clock)
+        .map_err(|error| anyhow::anyhow!("failed to start the gateway: {error}"))?;
+
+    let counters = Arc::new(GatewayMetrics::new(&gateway, Arc::clone(&names), clock));
+    let reload_metrics = ReloadMetrics::default();
+    let pump = pump::Pump::start(pump::Parts {
+        evidence,
+        telemetry: telemetry.clone(),
+        counters: Arc::clone(&counters),
+        publisher: gateway.publisher(),
+        clock,
+        about: pump::About::of(&config, gateway.addr()),
+        rules: compiled.rules.clone(),
+        flush_every: config.store.telemetry.flush_every.as_duration(),
+    });
+    let live = pump.live();
+    let registry = Arc::new(metrics::registry(counters, &telemetry, &pump, &reload_metrics));
+    let (draining, draining_seen) = watch::channel(false);
+    let publisher = gateway.publisher();
+    let ready = readiness(publisher.clone(), telemetry.clone(), clock, draining_seen);
+    let console_inputs = ConsoleInputs {
+        live: live.clone(),
+        telemetry: Some(telemetry.clone()),
+        registry: Arc::clone(&registry) as Arc<Registry>,
+        ready,
+    };
+    let console = Console::start(config.console.addr, console_inputs)
+        .await
+        .map_err(|error| anyhow::anyhow!("failed to start the console: {error}"))?;
+
+    let reloader = Reloader::new(
+        inputs,
+        &config,
+        ground,
+        publisher,
+        (compiled.rules, compiled.health),
+        pump.control(),
+        reload_metrics,
+    );
+    let watching = tokio::spawn(reloader.clone().watch_file());
+    Ok(Running {
+        gateway,
+        console,
+        telemetry,
+        live,
+        reloader,
+        pump,
+        watching,
+        drain_timeout: config.listen.drain_timeout.as_duration(),
+        draining,
+    })
+}
+
+impl Running {
+    /// Where clients reach the service.
+    pub fn traffic(&self) -> SocketAddr {
+        self.gateway.addr()
+    }
+
+    /// Where the console is.
+    pub fn console(&self) -> SocketAddr {
+        self.console.addr()
+    }
+
+    /// What happens right now, published once a second.
+    pub fn live(&self) -> watch::Receiver<Arc<LiveView>> {
+        self.live.clone()
+    }
+
+    /// The live view once it has counted everything up to now: two turns of the second hand.
+    pub async fn settled(&self) -> Arc<LiveView> {
+        let mut live = self.live.clone();
+        live.mark_unchanged();
+        for _ in 0..2 {
+            if live.changed().await.is_err() {
+                break;
+            }
+        }
+        let view = Arc::clone(&live.borrow());
+        view
+    }
+
+    /// Reads the config again, as SIGHUP does. A bad one changes nothing; the fault is logged
+    /// and returned.
+    pub async fn reload(&self) -> Result<(), String> {
+        self.reloader.reload().await
+    }
+
+    /// Drains: readiness goes first, then no connection is accepted, requests in flight finish
+    /// within the drain timeout, the last evidence is written, the console closes.
+    pub async fn stop(self) {
+        self.draining.send_replace(true);
+        self.watching.abort();
+        self.reloader.stop();
+        let (gateway, within) = (self.gateway, self.drain_timeout);
+        let drained = tokio::task::spawn_blocking(move || gateway.drain(within)).await;
+        if let Err(error) = drained {
+            tracing::error!(%error, "draining ended early");
+        }
+        self.pump.stop().await;
+        self.console.shutdown().await;
+        if let Err(error) = self.telemetry.close().await {
+            tracing::error!(%error, "the last telemetry was not written");
+        }
+    }
+}
+
+async fn open_store(config: &Config, names: &Arc<Names>) -> anyhow::Result<Telemetry> {
+    let (dir, settings) = (config.store.dir.clone(), config.store.telemetry.clone());
+    let names = Arc::clone(names);
+    tokio::task::spawn_blocking(move || Telemetry::open(&dir, settings, names))
+        .await?
+        .map_err(|error| anyhow::anyhow!("failed to open the store: {error}"))
+}
+
+/// What `Via` calls this installation: eight digits that its key decides.
+fn pseudonym(key: &seaworthy_policy::registry::InstallKey) -> Arc<str> {
+    let digits: String =
+        key.derive("via")[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("seaworthy-{digits}").into()
+}
+
+/// One worker a core where the config says nothing.
+fn workers(config: &Config) -> usize {
+    match config.listen.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    }
+}
+
+/// What `/readyz` asks, without waiting for anything.
+fn readiness(
+    publisher: Publisher,
+    telemetry: Telemetry,
+    clock: Clock,
+    draining: watch::Receiver<bool>,
+) -> Arc<dyn Fn() -> Readiness + Send + Sync> {
+    Arc::new(move || {
+        let snapshot = publisher.snapshot();
+        let upstreams = &snapshot.upstreams;
+        let available = upstreams
+            .list
+            .iter()
+            .filter(|upstream| upstream.is_healthy() && !upstream.is_ejected(clock.now()))
+            .count();
+        let health = telemetry.health();
+        let check = |name, ok, detail: String| ReadyCheck { name, ok, detail };
+        Readiness {
+            checks: vec![
+                check(
+                    "serving",
+                    !*draining.borrow(),
+                    if *draining.borrow() { "draining" } else { "accepting requests" }.to_owned(),
+                ),
+                check("config", true, format!("generation {} is in force", snapshot.generation + 1)),
+                check(
+                    "upstream",
+                    available > 0,
+                    format!("{available} of {} can be asked", upstreams.list.len()),
+                ),
+                check(
+                    "store",
+                    health.writable,
+                    health.last_error.unwrap_or_else(|| "takes writes".to_owned()),
+                ),
+            ],
+        }
+    })
+}

@@ -1,0 +1,189 @@
+//! Turns the config into what the data plane reads. Rules whose settings did not change keep
+//! their state (buckets, counters) over a reload, upstreams their health and connections.
+
+use std::sync::Arc;
+
+use seaworthy_policy::client::ClientResolver;
+use seaworthy_policy::mode::{Buckets, Mode, ModeSetting};
+use seaworthy_policy::names::{Names, RuleName};
+use seaworthy_policy::protection::Protection;
+use seaworthy_policy::record::{RouteId, RuleId};
+use seaworthy_policy::registry::{BuildContext, InstallKey, Protect, REGISTRY};
+use seaworthy_policy::route::RouteTable;
+use seaworthy_proxy::upstream::health::HealthChecks;
+use seaworthy_proxy::upstream::{
+    EjectionPolicy, HostHeader, UpstreamOptions, UpstreamProtocol, UpstreamSpec, Upstreams,
+};
+use seaworthy_proxy::{ConnectionLimits, Link, ModeTable, Route, Snapshot};
+
+use super::tls;
+use crate::config::{Config, HostPolicy, Protocol};
+
+/// A compiled rule, kept to be used again by the next config.
+#[derive(Clone)]
+pub(crate) struct Rule {
+    pub(crate) id: RuleId,
+    pub(crate) name: RuleName,
+    pub(crate) setting: ModeSetting,
+    pub(crate) mode: Mode,
+    settings: serde_json::Value,
+    protection: Arc<dyn Protection>,
+}
+
+/// A config, ready for the data plane.
+pub(crate) struct Compiled {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) health: Option<HealthChecks>,
+}
+
+/// What is the same for every config of a process.
+pub(crate) struct Ground {
+    pub(crate) names: Arc<Names>,
+    pub(crate) key: InstallKey,
+    /// What `Via` calls this gateway.
+    pub(crate) pseudonym: Arc<str>,
+}
+
+/// Compiles `config`, taking over what it can from `before`.
+pub(crate) fn compile(
+    config: &Config,
+    ground: &Ground,
+    before: Option<(&[Rule], &Upstreams)>,
+) -> anyhow::Result<Compiled> {
+    let mut compiler = Compiler { ground, before: before.map(|(rules, _)| rules), rules: Vec::new() };
+    let service = compiler.links(&config.protect, None, &[], None)?;
+    let mut routes = vec![Route { id: RouteId(0), links: service.clone() }];
+    for route in &config.routes {
+        let name = route.pattern.to_string();
+        let links = compiler.links(&route.protect, Some(&name), &route.overrides, Some(&service))?;
+        routes.push(Route { id: ground.names.intern_route(&name), links });
+    }
+    let table = RouteTable::build(config.routes.iter().map(|route| &route.pattern).zip(1..), 0)?;
+    let modes = ModeTable::new(compiler.rules.iter().map(|rule| (rule.id, rule.mode)));
+    let listen = &config.listen;
+    let snapshot = Snapshot {
+        generation: 0,
+        clients: ClientResolver::new(&config.client, &ground.key.derive_16("client"))
+            .map_err(anyhow::Error::msg)?,
+        buckets: Buckets::new(&ground.key.derive_16("share")),
+        table,
+        routes,
+        modes,
+        upstreams: Arc::new(upstreams(config, before.map(|(_, upstreams)| upstreams))?),
+        limits: ConnectionLimits {
+            timeout_head: listen.head_timeout.as_duration(),
+            timeout_body: listen.body_timeout.as_duration(),
+            timeout_idle: listen.idle_timeout.as_duration(),
+            head_bytes_max: usize::try_from(listen.head_bytes_max.0)?,
+            fields_max: listen.headers_max,
+            connections_max: listen.connections_max,
+            http2_streams_max: listen.http2_streams_max,
+        },
+        tls: listen.tls.as_ref().map(|files| tls::server(&files.cert, &files.key)).transpose()?,
+        pseudonym: Arc::clone(&ground.pseudonym),
+    };
+    let health = config.service.health.as_ref().map(|health| HealthChecks {
+        path: health.path.clone(),
+        interval: health.interval.as_duration(),
+        timeout: health.timeout.as_duration(),
+        unhealthy_after: health.unhealthy_after,
+        healthy_after: health.healthy_after,
+    });
+    Ok(Compiled { snapshot, rules: compiler.rules, health })
+}
+
+struct Compiler<'a> {
+    ground: &'a Ground,
+    before: Option<&'a [Rule]>,
+    rules: Vec<Rule>,
+}
+
+impl Compiler<'_> {
+    /// The chain of one route. Protections it does not override are the service's own, with
+    /// their state.
+    fn links(
+        &mut self,
+        protect: &Protect,
+        route: Option<&str>,
+        overrides: &[usize],
+        service: Option<&[Link]>,
+    ) -> anyhow::Result<Vec<Link>> {
+        let mut links = Vec::with_capacity(REGISTRY.len());
+        for position in 0..REGISTRY.len() {
+            match service {
+                Some(service) if !overrides.contains(&position) => {
+                    links.push(service[position].clone());
+                }
+                _ => links.push(self.link(protect, route, position)?),
+            }
+        }
+        Ok(links)
+    }
+
+    fn link(
+        &mut self,
+        protect: &Protect,
+        route: Option<&str>,
+        position: usize,
+    ) -> anyhow::Result<Link> {
+        let entry = REGISTRY[position];
+        let name = RuleName { protection: position, route: route.map(Arc::from) };
+        let id = self.ground.names.intern_rule(name.clone());
+        let settings = (entry.settings)(protect);
+        let kept = self.before.and_then(|rules| {
+            rules.iter().find(|rule| rule.name == name && rule.settings == settings)
+        });
+        let protection = match kept {
+            Some(rule) => Arc::clone(&rule.protection),
+            None => (entry.build)(protect, &BuildContext { key: &self.ground.key })
+                .map_err(|error| anyhow::anyhow!("protect.{}.{}: {error}", entry.name, error.key))?,
+        };
+        let setting = (entry.mode)(protect);
+        let link = Link {
+            position,
+            rule: id,
+            rule_name: name.to_string().into(),
+            protection: Arc::clone(&protection),
+        };
+        self.rules.push(Rule { id, name, setting, mode: setting.initial(), settings, protection });
+        Ok(link)
+    }
+}
+
+fn upstreams(config: &Config, before: Option<&Upstreams>) -> anyhow::Result<Upstreams> {
+    let service = &config.service;
+    let specs = service
+        .upstreams
+        .iter()
+        .map(|url| UpstreamSpec { https: url.https, host: url.host.clone(), port: url.port })
+        .collect();
+    let protocol = match service.protocol {
+        Protocol::Auto => UpstreamProtocol::Auto,
+        Protocol::Http1 => UpstreamProtocol::Http1,
+        Protocol::Http2 => UpstreamProtocol::Http2,
+    };
+    let options = UpstreamOptions {
+        protocol,
+        host: match service.host {
+            HostPolicy::Keep => HostHeader::Keep,
+            HostPolicy::Upstream => HostHeader::Upstream,
+        },
+        timeout_connect: service.connect_timeout.as_duration(),
+        timeout_idle: service.idle_timeout.as_duration(),
+        connections_max: service.connections_max,
+        ejection: EjectionPolicy {
+            failures: service.eject.failures,
+            period: service.eject.period.as_duration(),
+            period_max: service.eject.period_max.as_duration(),
+        },
+    };
+    let alpn: &[&[u8]] = match protocol {
+        UpstreamProtocol::Auto => &[b"h2", b"http/1.1"],
+        UpstreamProtocol::Http1 => &[b"http/1.1"],
+        UpstreamProtocol::Http2 => &[b"h2"],
+    };
+    let tls = tls::client(service.ca.as_deref(), alpn)?;
+    Ok(Upstreams::build(specs, options, &tls, before)?)
+}
+

@@ -1,0 +1,192 @@
+//! Reads the config again: on SIGHUP, and when its file changes. What is right is swapped in
+//! without closing a socket; what is wrong changes nothing and is said in the log, on the page
+//! and in `seaworthy_config_reload_failed`.
+//!
+//! The file is looked at once a second, by size and time of change. Watching its inode would
+//! miss what Kubernetes does to a mounted config (a symlink is swapped) and what network file
+//! systems do not tell.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use seaworthy_proxy::Publisher;
+use seaworthy_proxy::upstream::health::{self, HealthChecks};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use super::compile::{self, Ground, Rule};
+use super::metrics::ReloadMetrics;
+use super::pump::Change;
+use crate::config::{self, Config, Inputs};
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What reloads the config. Clones share everything.
+#[derive(Clone)]
+pub(super) struct Reloader {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    inputs: Inputs,
+    ground: Ground,
+    fixed: Fixed,
+    publisher: Publisher,
+    changes: mpsc::Sender<Change>,
+    metrics: ReloadMetrics,
+    /// One reload at a time: SIGHUP and the file's watcher may come together.
+    turn: tokio::sync::Mutex<()>,
+    // Read and replaced by the reload whose turn it is, and emptied at the end.
+    state: Mutex<State>,
+}
+
+struct State {
+    rules: Vec<Rule>,
+    checks: Option<JoinHandle<()>>,
+}
+
+/// What a reload cannot change, because it is settled when the ports open.
+#[derive(PartialEq, Eq)]
+struct Fixed {
+    listen: SocketAddr,
+    workers: usize,
+    console: SocketAddr,
+    store: std::path::PathBuf,
+}
+
+impl Fixed {
+    fn of(config: &Config) -> Self {
+        Self {
+            listen: config.listen.addr,
+            workers: config.listen.workers,
+            console: config.console.addr,
+            store: config.store.dir.clone(),
+        }
+    }
+}
+
+impl Reloader {
+    pub(super) fn new(
+        inputs: Inputs,
+        config: &Config,
+        ground: Ground,
+        publisher: Publisher,
+        (rules, checks): (Vec<Rule>, Option<HealthChecks>),
+        changes: mpsc::Sender<Change>,
+        metrics: ReloadMetrics,
+    ) -> Self {
+        let checks = start_checks(&publisher, checks);
+        Self {
+            shared: Arc::new(Shared {
+                inputs,
+                ground,
+                fixed: Fixed::of(config),
+                publisher,
+                changes,
+                metrics,
+                turn: tokio::sync::Mutex::new(()),
+                state: Mutex::new(State { rules, checks }),
+            }),
+        }
+    }
+
+    /// Reads, validates, swaps. Returns what is wrong, where something is.
+    pub(super) async fn reload(&self) -> Result<(), String> {
+        let shared = &self.shared;
+        let _turn = shared.turn.lock().await;
+        let reloaded = {
+            let this = self.clone();
+            tokio::task::spawn_blocking(move || this.swap()).await
+        };
+        let outcome = reloaded.unwrap_or_else(|error| Err(error.to_string()));
+        let change = match &outcome {
+            Ok((rules, generation)) => {
+                shared.metrics.failed.set(0);
+                shared.metrics.succeeded.inc();
+                tracing::info!(generation = generation + 1, "the config was put in force");
+                Change::Config { rules: rules.clone(), generation: *generation }
+            }
+            Err(fault) => {
+                shared.metrics.failed.set(1);
+                tracing::error!("the config was not put in force: {fault}");
+                Change::Fault(fault.clone())
+            }
+        };
+        if shared.changes.send(change).await.is_err() {
+            tracing::debug!("nobody shows the reload");
+        }
+        outcome.map(|_| ())
+    }
+
+    fn swap(&self) -> Result<(Vec<Rule>, u64), String> {
+        let shared = &self.shared;
+        let config = config::load(&shared.inputs).map_err(|faults| faults.to_string())?;
+        if Fixed::of(&config) != shared.fixed {
+            tracing::warn!(
+                "listen.addr, listen.workers, console.addr and store.dir change with a restart, \
+                 not with a reload"
+            );
+        }
+        let before = shared.state().rules.clone();
+        let snapshot = shared.publisher.snapshot();
+        let compiled =
+            compile::compile(&config, &shared.ground, Some((&before, &snapshot.upstreams)))
+                .map_err(|error| format!("{error:#}"))?;
+        let generation = shared.publisher.publish(compiled.snapshot);
+        let mut state = shared.state();
+        if let Some(checks) = state.checks.take() {
+            checks.abort();
+        }
+        state.checks = start_checks(&shared.publisher, compiled.health);
+        state.rules.clone_from(&compiled.rules);
+        Ok((compiled.rules, generation))
+    }
+
+    /// Reloads whenever the config's file has changed.
+    pub(super) async fn watch_file(self) {
+        let Some(path) = self.shared.inputs.path() else { return };
+        let mut seen = stamp(&path).await;
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let now = stamp(&path).await;
+            // A file that is gone for a moment is being replaced.
+            if now.is_some() && now != seen {
+                seen = now;
+                if self.reload().await.is_err() {
+                    tracing::debug!("the last config stays in force");
+                }
+            }
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        if let Some(checks) = self.shared.state().checks.take() {
+            checks.abort();
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn start_checks(publisher: &Publisher, checks: Option<HealthChecks>) -> Option<JoinHandle<()>> {
+    let upstreams = Arc::clone(&publisher.snapshot().upstreams);
+    checks.map(|checks| tokio::spawn(health::run(upstreams, checks)))
+}
+
+async fn stamp(path: &Path) -> Option<(u64, SystemTime)> {
+    let path = path.to_owned();
+    let read = move || {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.len(), metadata.modified().ok()?))
+    };
+    tokio::task::spawn_blocking(read).await.ok().flatten()
+}

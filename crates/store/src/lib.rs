@@ -1,0 +1,11 @@
+//! All durable state of Seaworthy, one file per aggregate.
+//!
+//! [`telemetry`] is `telemetry.db`: sampled request rows and exact rollups, what may lose its
+//! last seconds on power loss. Each database file has one writer thread, whose inbox is
+//! bounded, and a pool of read-only connections; `sqlite` opens both in the one right way.
+
+mod error;
+mod sqlite;
+pub mod telemetry;
+
+pub use error::StoreError;
