@@ -93,27 +93,92 @@ const REFUSED: &[Refused] = &[
     // Lines and fields (RFC 9112, 2 and 5).
     refused("bare LF line ends", "GET / HTTP/1.1\nHost: a\n\n", 400, "malformed-request"),
     refused("one bare LF", "GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", 400, "malformed-request"),
-    refused("a bare CR in a value", "GET / HTTP/1.1\r\nHost: a\r\nX: b\rc\r\n\r\n", 400, "malformed-request"),
-    refused("a folded field", "GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n", 400, "malformed-request"),
-    refused("space before the colon", "GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400, "malformed-request"),
-    refused("a field without a name", "GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n", 400, "malformed-request"),
-    refused("a field without a colon", "GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n", 400, "malformed-request"),
-    refused("a NUL in a value", "GET / HTTP/1.1\r\nHost: a\r\nX: b\0c\r\n\r\n", 400, "malformed-request"),
-    refused("space before the first field", "GET / HTTP/1.1\r\n Host: a\r\n\r\n", 400, "malformed-request"),
+    refused(
+        "a bare CR in a value",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: b\rc\r\n\r\n",
+        400,
+        "malformed-request",
+    ),
+    refused(
+        "a folded field",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n",
+        400,
+        "malformed-request",
+    ),
+    refused(
+        "space before the colon",
+        "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        400,
+        "malformed-request",
+    ),
+    refused(
+        "a field without a name",
+        "GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n",
+        400,
+        "malformed-request",
+    ),
+    refused(
+        "a field without a colon",
+        "GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n",
+        400,
+        "malformed-request",
+    ),
+    refused(
+        "a NUL in a value",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: b\0c\r\n\r\n",
+        400,
+        "malformed-request",
+    ),
+    refused(
+        "space before the first field",
+        "GET / HTTP/1.1\r\n Host: a\r\n\r\n",
+        400,
+        "malformed-request",
+    ),
     // The request line (RFC 9112, 3).
     refused("no version", "GET /\r\nHost: a\r\n\r\n", 400, "malformed-request"),
-    refused("a method that is no token", "G(T / HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed-request"),
+    refused(
+        "a method that is no token",
+        "G(T / HTTP/1.1\r\nHost: a\r\n\r\n",
+        400,
+        "malformed-request",
+    ),
     refused("HTTP/3 in text", "GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505, "version-not-supported"),
-    refused("a space in the target", "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed-target"),
+    refused(
+        "a space in the target",
+        "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
+        400,
+        "malformed-target",
+    ),
     refused("a fragment", "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed-target"),
-    refused("a control byte in the target", "GET /a\x01b HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed-request"),
+    refused(
+        "a control byte in the target",
+        "GET /a\x01b HTTP/1.1\r\nHost: a\r\n\r\n",
+        400,
+        "malformed-request",
+    ),
     refused("an encoded NUL", "GET /a%00b HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed-target"),
-    refused("a broken percent-encoding", "GET /a%zz HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed-target"),
+    refused(
+        "a broken percent-encoding",
+        "GET /a%zz HTTP/1.1\r\nHost: a\r\n\r\n",
+        400,
+        "malformed-target",
+    ),
     refused("a backslash", "GET /a\\..\\b HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed-target"),
-    refused("a target without a slash", "GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed-target"),
+    refused(
+        "a target without a slash",
+        "GET a HTTP/1.1\r\nHost: a\r\n\r\n",
+        400,
+        "malformed-target",
+    ),
     refused("another scheme", "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed-target"),
     refused("CONNECT", "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 405, "connect-refused"),
-    refused("an unknown expectation", "GET / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n", 417, "expectation-failed"),
+    refused(
+        "an unknown expectation",
+        "GET / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n",
+        417,
+        "expectation-failed",
+    ),
     // Host (RFC 9112, 3.2).
     refused("no host", "GET / HTTP/1.1\r\n\r\n", 400, "missing-host"),
     refused("two hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "missing-host"),
@@ -162,7 +227,11 @@ const fn forwarded(name: &'static str, sent: &'static str, arrives: &'static str
 const OWN: &str = "x-forwarded-for: 127.0.0.1\r\nx-forwarded-proto: http\r\nx-forwarded-host: a\r\nvia: 1.1 GATEWAY\r\nx-request-id: ID\r\ntraceparent: TRACE\r\n";
 
 const FORWARDED: &[Forwarded] = &[
-    forwarded("plain", "GET /x?y=1 HTTP/1.1\r\nHost: a\r\n\r\n", "GET /x?y=1 HTTP/1.1\r\nhost: a\r\nOWN\r\n"),
+    forwarded(
+        "plain",
+        "GET /x?y=1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /x?y=1 HTTP/1.1\r\nhost: a\r\nOWN\r\n",
+    ),
     forwarded(
         "dot segments are gone",
         "GET /x/../%2e%2e/y/./z HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -178,7 +247,11 @@ const FORWARDED: &[Forwarded] = &[
         "GET http://a/x HTTP/1.1\r\nHost: b\r\n\r\n",
         "GET /x HTTP/1.1\r\nhost: a\r\nOWN\r\n",
     ),
-    forwarded("asterisk form", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "OPTIONS * HTTP/1.1\r\nhost: a\r\nOWN\r\n"),
+    forwarded(
+        "asterisk form",
+        "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nhost: a\r\nOWN\r\n",
+    ),
     forwarded(
         "hop-by-hop fields and those that Connection names",
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, x-secret\r\nX-Secret: 1\r\nKeep-Alive: 5\r\nTE: gzip\r\nProxy-Connection: x\r\nProxy-Authorization: x\r\nX-Kept: 1\r\n\r\n",
@@ -214,7 +287,11 @@ const FORWARDED: &[Forwarded] = &[
         "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi",
         "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\nOWN\r\nhi",
     ),
-    forwarded("HTTP/1.0 without a host", "GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nx-forwarded-for: 127.0.0.1\r\nx-forwarded-proto: http\r\nx-forwarded-host: \r\nvia: 1.0 GATEWAY\r\nx-request-id: ID\r\ntraceparent: TRACE\r\nhost: \r\n\r\n"),
+    forwarded(
+        "HTTP/1.0 without a host",
+        "GET / HTTP/1.0\r\n\r\n",
+        "GET / HTTP/1.1\r\nx-forwarded-for: 127.0.0.1\r\nx-forwarded-proto: http\r\nx-forwarded-host: \r\nvia: 1.0 GATEWAY\r\nx-request-id: ID\r\ntraceparent: TRACE\r\nhost: \r\n\r\n",
+    ),
     forwarded(
         "an empty line too many",
         "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",

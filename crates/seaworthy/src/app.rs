@@ -68,6 +68,7 @@ pub struct Running {
 /// Nothing is listened on before the config is whole and the store is open.
 pub async fn start(inputs: Inputs) -> Result<Running, StartError> {
     let config = config::load(&inputs).map_err(StartError::Config)?;
+    log::start(config.log.format, &config.log.level);
     let clock = Clock::start();
     let names = Arc::new(Names::new());
     let dir = config.store.dir.clone();

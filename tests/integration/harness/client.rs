@@ -20,7 +20,8 @@ pub(crate) struct Reply {
 impl Reply {
     /// The status of each response, in order.
     pub(crate) fn statuses(&self) -> Vec<u16> {
-        let starts = self.text.match_indices("HTTP/1.1 ").chain(self.text.match_indices("HTTP/1.0 "));
+        let starts =
+            self.text.match_indices("HTTP/1.1 ").chain(self.text.match_indices("HTTP/1.0 "));
         let mut found: Vec<(usize, u16)> = starts
             .filter_map(|(at, _)| Some((at, self.text.get(at + 9..at + 12)?.parse().ok()?)))
             .collect();
@@ -73,7 +74,8 @@ fn whole_responses(read: &[u8]) -> usize {
         });
         let Some(behind) = behind.get(length.unwrap_or(0)..) else { break };
         rest = behind;
-        count += 1;
+        // 100 Continue is not the answer yet.
+        count += usize::from(!head.starts_with("HTTP/1.1 1"));
     }
     count
 }

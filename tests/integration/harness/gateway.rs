@@ -24,7 +24,7 @@ impl Gateway {
         std::fs::write(dir.path().join("seaworthy.toml"), toml).expect("it is writable");
         let inputs = Inputs {
             file: Some(dir.path().join("seaworthy.toml")),
-            env: Vec::new(),
+            env: vec![("SEAWORTHY__LOG__LEVEL".to_owned(), "error".to_owned())],
             flags: Flags {
                 upstreams: upstreams.iter().map(|addr| format!("http://{addr}")).collect(),
                 listen: Some("127.0.0.1:0".to_owned()),
