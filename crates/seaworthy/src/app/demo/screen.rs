@@ -15,8 +15,8 @@ pub(super) struct Addresses {
     pub(super) service: SocketAddr,
 }
 
-/// Seconds between two lines where standard output is not a terminal.
-const LINE_EVERY_S: u64 = 5;
+/// Views, one a second, from one line to the next where standard output is not a terminal.
+const LINE_EVERY: usize = 5;
 
 /// Shows the view until the gateway ends.
 pub(super) async fn show(
@@ -27,7 +27,9 @@ pub(super) async fn show(
     if !terminal {
         print!("{}", header(addresses));
     }
+    let mut views = 0;
     while live.changed().await.is_ok() {
+        views += 1;
         let view = Arc::clone(&live.borrow_and_update());
         if terminal {
             // Home, draw, clear what is left of the last screen: no flicker.
@@ -36,7 +38,7 @@ pub(super) async fn show(
             if std::io::Write::flush(&mut std::io::stdout()).is_err() {
                 return;
             }
-        } else if view.gateway.uptime_s.is_multiple_of(LINE_EVERY_S) {
+        } else if views % LINE_EVERY == 0 {
             println!("{}", line(&view));
         }
     }

@@ -1,0 +1,19 @@
+//! The operators' side of the gateway: its pages, its JSON API, its health and its metrics.
+//!
+//! [`Console`] serves what others hand it and changes nothing. [`live`] counts what happens
+//! right now; the terminal's summary is drawn from the same values as the pages.
+
+pub use console::{Console, ConsoleError, ConsoleInputs};
+pub use readiness::{Readiness, ReadyCheck};
+
+mod console;
+mod evidence;
+mod exposition;
+mod figures;
+mod guard;
+pub mod live;
+mod page;
+mod problem;
+mod query;
+mod readiness;
+mod routes;

@@ -1,0 +1,82 @@
+//! What the console answers, by path.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use http::{Method, StatusCode};
+use prometheus_client::registry::Registry;
+use seaworthy_store::telemetry::PageLimit;
+use tokio::sync::watch;
+
+use self::events::Events;
+use crate::console::ConsoleInputs;
+use crate::evidence::Evidence;
+use crate::guard::guard;
+use crate::live::LiveView;
+use crate::page::overview::Shown;
+use crate::problem::Problem;
+use crate::readiness::Readiness;
+
+mod api;
+mod assets;
+mod events;
+mod pages;
+mod probes;
+
+/// Rows of the first page's list.
+const OBJECTIONS_MAX: u16 = 12;
+
+/// What the handlers read. A cheap handle.
+#[derive(Clone)]
+struct Sources {
+    live: watch::Receiver<Arc<LiveView>>,
+    evidence: Evidence,
+    registry: Arc<Registry>,
+    ready: Arc<dyn Fn() -> Readiness + Send + Sync>,
+}
+
+impl Sources {
+    fn live(&self) -> Arc<LiveView> {
+        Arc::clone(&self.live.borrow())
+    }
+
+    /// Gathers what the first page shows with `live`, and hands it to `draw`.
+    async fn overview(&self, live: &LiveView, draw: fn(&Shown<'_>) -> String) -> String {
+        let limit = PageLimit::new(OBJECTIONS_MAX).unwrap_or_default();
+        let objections = self.evidence.objections(limit).await;
+        let (readiness, store) = ((self.ready)(), self.evidence.health());
+        draw(&Shown { live, readiness: &readiness, store: store.as_ref(), objections: &objections })
+    }
+}
+
+/// All routes behind the guard. `stop` ends with the console.
+pub(crate) fn router(inputs: ConsoleInputs, stop: watch::Receiver<()>) -> Router {
+    let ConsoleInputs { live, telemetry, registry, ready } = inputs;
+    let sources = Sources { live, evidence: Evidence::new(telemetry), registry, ready };
+    let events = Events::start(sources.clone(), stop);
+    Router::new()
+        .route("/", get(pages::overview))
+        .route("/requests", get(pages::requests))
+        .route("/api/v1/overview", get(api::overview))
+        .route("/api/v1/protections", get(api::protections))
+        .route("/api/v1/requests", get(api::requests))
+        .route("/healthz", get(probes::healthz))
+        .route("/readyz", get(probes::readyz))
+        .route("/metrics", get(probes::metrics))
+        .with_state(sources)
+        .route("/events", get(events::subscribe).with_state(events))
+        .merge(assets::router())
+        .fallback(unknown)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(axum::middleware::from_fn(guard))
+}
+
+async fn unknown() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "nothing is here; the console's first page is at /")
+}
+
+async fn not_allowed(method: Method) -> Problem {
+    let detail = format!("{method} is not offered here: the console only shows, with GET and HEAD");
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}
