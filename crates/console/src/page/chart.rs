@@ -149,36 +149,45 @@ impl Chart {
     /// The line, and the area between it and the bottom.
     fn paths(&self, line: &Line) -> (String, String) {
         let (mut stroke, mut area) = (String::new(), String::new());
-        let mut begun: Option<usize> = None;
         let first_x = WINDOW_S - line.values.len().min(WINDOW_S) + 1;
-        let end = |stroke: &mut String, area: &mut String, begun: usize, last: usize| {
-            if begun == last {
-                // A point of its own: a line of no length, which a round cap makes a dot.
-                stroke.push_str("h0");
-            }
-            write!(area, "V{HEIGHT}H{begun}Z").expect("a string takes it all");
-        };
-        for (index, value) in line.values.iter().enumerate() {
-            let x = first_x + index;
-            match (value, begun) {
-                (Some(value), _) => {
-                    let y = HEIGHT * (1.0 - self.scale.position(*value));
-                    let command = if begun.is_some() { 'L' } else { 'M' };
-                    write!(stroke, "{command}{x} {y:.1}").expect("a string takes it all");
-                    write!(area, "{command}{x} {y:.1}").expect("a string takes it all");
-                    begun = begun.or(Some(x));
+        let mut x = first_x;
+        for run in line.values.split(Option::is_none) {
+            if !run.is_empty() {
+                let piece = self.piece(x, run);
+                let last = x + run.len() - 1;
+                write!(area, "{piece}V{HEIGHT}H{x}Z").expect("a string takes it all");
+                stroke.push_str(&piece);
+                if last == x {
+                    // A line of no length, which a round cap makes a dot.
+                    stroke.push_str("h0");
                 }
-                (None, Some(from)) => {
-                    end(&mut stroke, &mut area, from, x - 1);
-                    begun = None;
-                }
-                (None, None) => {}
             }
-        }
-        if let Some(from) = begun {
-            end(&mut stroke, &mut area, from, first_x + line.values.len() - 1);
+            x += run.len() + 1;
         }
         (stroke, area)
+    }
+
+    /// A line without breaks. What is level is one step, since most lines are level mostly.
+    fn piece(&self, first_x: usize, values: &[Option<f64>]) -> String {
+        let mut piece = String::new();
+        let (mut drawn_x, mut drawn_y) = (first_x, f64::NAN);
+        for (x, value) in (first_x..).zip(values.iter().flatten()) {
+            let y = (HEIGHT * (1.0 - self.scale.position(*value)) * 10.0).round() / 10.0;
+            if y == drawn_y {
+                continue;
+            }
+            if x > drawn_x + 1 {
+                write!(piece, "H{}", x - 1).expect("a string takes it all");
+            }
+            let command = if x == first_x { 'M' } else { 'L' };
+            write!(piece, "{command}{x} {y}").expect("a string takes it all");
+            (drawn_x, drawn_y) = (x, y);
+        }
+        let last_x = first_x + values.len() - 1;
+        if last_x > drawn_x {
+            write!(piece, "H{last_x}").expect("a string takes it all");
+        }
+        piece
     }
 }
 
@@ -240,13 +249,19 @@ mod tests {
         for (values, stroke, area) in [
             (vec![], "", ""),
             (vec![None, None], "", ""),
-            (vec![Some(0.0), Some(10.0)], "M299 100.0L300 0.0", "M299 100.0L300 0.0V100H299Z"),
+            (vec![Some(0.0), Some(10.0)], "M299 100L300 0", "M299 100L300 0V100H299Z"),
             (
                 vec![Some(5.0), None, Some(10.0), Some(10.0)],
-                "M297 50.0h0M299 0.0L300 0.0",
-                "M297 50.0V100H297ZM299 0.0L300 0.0V100H299Z",
+                "M297 50h0M299 0H300",
+                "M297 50V100H297ZM299 0H300V100H299Z",
             ),
-            (vec![Some(99.0), None], "M299 0.0h0", "M299 0.0V100H299Z"),
+            (
+                vec![Some(5.0), Some(5.0), Some(5.0), Some(1.26)],
+                "M297 50H299L300 87.4",
+                "M297 50H299L300 87.4V100H297Z",
+            ),
+            (vec![Some(99.0), None], "M299 0h0", "M299 0V100H299Z"),
+            (vec![None, Some(0.0)], "M300 100h0", "M300 100V100H300Z"),
         ] {
             assert_eq!(chart.paths(&line(&values)), (stroke.to_owned(), area.to_owned()));
         }

@@ -26,7 +26,7 @@ fn requests(traffic: &TrafficView) -> Chart {
         unit: "per second",
         scale: Scale::linear(values.iter()),
         description: format!("Requests per second over the last 5 minutes: {now} now{range}"),
-        lines: vec![Line { name: "all", class: "requests", stroke: Stroke::Filled, values, now }],
+        lines: vec![Line { name: "all", class: "all", stroke: Stroke::Filled, values, now }],
     }
 }
 
