@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use seaworthy_console::{Console, ConsoleInputs, ReadyCheck, Readiness};
 use seaworthy_console::live::LiveView;
+use seaworthy_console::{Console, ConsoleInputs, Readiness, ReadyCheck};
 use seaworthy_policy::names::Names;
 use seaworthy_proxy::metrics::GatewayMetrics;
 use seaworthy_proxy::{Clock, Gateway, GatewayOptions, Publisher};
@@ -195,8 +195,7 @@ async fn open_store(config: &Config, names: &Arc<Names>) -> anyhow::Result<Telem
 
 /// What `Via` calls this installation: eight digits that its key decides.
 fn pseudonym(key: &seaworthy_policy::registry::InstallKey) -> Arc<str> {
-    let digits: String =
-        key.derive("via")[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits: String = key.derive("via")[..4].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("seaworthy-{digits}").into()
 }
 
@@ -232,7 +231,11 @@ fn readiness(
                     !*draining.borrow(),
                     if *draining.borrow() { "draining" } else { "accepting requests" }.to_owned(),
                 ),
-                check("config", true, format!("generation {} is in force", snapshot.generation + 1)),
+                check(
+                    "config",
+                    true,
+                    format!("generation {} is in force", snapshot.generation + 1),
+                ),
                 check(
                     "upstream",
                     available > 0,

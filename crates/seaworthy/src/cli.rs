@@ -1,6 +1,6 @@
 //! The command line: one file a subcommand in `cli/`.
 //!
-//! A subcommand that answers returns an [`Answer`] and prints nothing itself; [`run`] writes it
+//! A subcommand that answers returns an `Answer` and prints nothing itself; [`run`] writes it
 //! and turns failures into one line on standard error and an exit code.
 
 mod completions;
@@ -221,6 +221,9 @@ mod tests {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Examples:\n  seaworthy "), "{path}");
             assert!(command.get_about().is_some(), "{path}");
+            for arg in command.get_arguments() {
+                assert!(arg.get_help().is_some(), "{path} {}", arg.get_id());
+            }
             for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
                 walk(below, &path);
             }

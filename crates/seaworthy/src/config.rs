@@ -45,7 +45,7 @@ pub use self::store::Store;
 pub use self::tree::Place;
 
 use self::check::Checks;
-use self::fault::Report;
+use self::fault::{BUILT_IN, Report};
 use self::tree::{Node, Path};
 
 /// The commented default: what is in force without a file, and what `init` writes.
@@ -53,9 +53,6 @@ pub const DEFAULT_TOML: &str = include_str!("../default-config.toml");
 
 /// The file that is read where none is named.
 pub const FILE_NAME: &str = "seaworthy.toml";
-
-/// What messages call [`DEFAULT_TOML`].
-const BUILT_IN: &str = "(built-in config)";
 
 /// A config file has a few kilobytes; 512 routes with every key have less than this.
 const FILE_BYTES_MAX: u64 = 4 << 20;

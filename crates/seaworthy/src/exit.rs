@@ -129,9 +129,6 @@ mod tests {
         let failure = Failure::new(Exit::Unavailable, "the port is in use");
         assert_eq!(failure.to_string(), "seaworthy: the port is in use");
         let failure = failure.details("choose another --listen");
-        assert_eq!(
-            failure.to_string(),
-            "seaworthy: the port is in use\nchoose another --listen"
-        );
+        assert_eq!(failure.to_string(), "seaworthy: the port is in use\nchoose another --listen");
     }
 }

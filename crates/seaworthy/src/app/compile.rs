@@ -51,12 +51,14 @@ pub(crate) fn compile(
     ground: &Ground,
     before: Option<(&[Rule], &Upstreams)>,
 ) -> anyhow::Result<Compiled> {
-    let mut compiler = Compiler { ground, before: before.map(|(rules, _)| rules), rules: Vec::new() };
+    let mut compiler =
+        Compiler { ground, before: before.map(|(rules, _)| rules), rules: Vec::new() };
     let service = compiler.links(&config.protect, None, &[], None)?;
     let mut routes = vec![Route { id: RouteId(0), links: service.clone() }];
     for route in &config.routes {
         let name = route.pattern.to_string();
-        let links = compiler.links(&route.protect, Some(&name), &route.overrides, Some(&service))?;
+        let links =
+            compiler.links(&route.protect, Some(&name), &route.overrides, Some(&service))?;
         routes.push(Route { id: ground.names.intern_route(&name), links });
     }
     let table = RouteTable::build(config.routes.iter().map(|route| &route.pattern).zip(1..), 0)?;
@@ -136,8 +138,9 @@ impl Compiler<'_> {
         });
         let protection = match kept {
             Some(rule) => Arc::clone(&rule.protection),
-            None => (entry.build)(protect, &BuildContext { key: &self.ground.key })
-                .map_err(|error| anyhow::anyhow!("protect.{}.{}: {error}", entry.name, error.key))?,
+            None => (entry.build)(protect, &BuildContext { key: &self.ground.key }).map_err(
+                |error| anyhow::anyhow!("protect.{}.{}: {error}", entry.name, error.key),
+            )?,
         };
         let setting = (entry.mode)(protect);
         let link = Link {
@@ -186,4 +189,3 @@ fn upstreams(config: &Config, before: Option<&Upstreams>) -> anyhow::Result<Upst
     let tls = tls::client(service.ca.as_deref(), alpn)?;
     Ok(Upstreams::build(specs, options, &tls, before)?)
 }
-

@@ -71,9 +71,27 @@ impl Collector for StoreMetrics {
         let bytes = Some(&Unit::Bytes);
         let number = |value: u64| value as f64;
         let writable = f64::from(u8::from(health.writable));
-        gauge(&mut out, "seaworthy_store_writable", "1 where the last write succeeded", None, writable)?;
-        gauge(&mut out, "seaworthy_store_size", "The telemetry database", bytes, number(health.db_bytes))?;
-        gauge(&mut out, "seaworthy_store_wal", "Its write-ahead log", bytes, number(health.wal_bytes))?;
+        gauge(
+            &mut out,
+            "seaworthy_store_writable",
+            "1 where the last write succeeded",
+            None,
+            writable,
+        )?;
+        gauge(
+            &mut out,
+            "seaworthy_store_size",
+            "The telemetry database",
+            bytes,
+            number(health.db_bytes),
+        )?;
+        gauge(
+            &mut out,
+            "seaworthy_store_wal",
+            "Its write-ahead log",
+            bytes,
+            number(health.wal_bytes),
+        )?;
         gauge(
             &mut out,
             "seaworthy_store_rows_held",
@@ -84,8 +102,16 @@ impl Collector for StoreMetrics {
         for (name, help, total) in [
             ("seaworthy_store_rows_written", "Request rows committed", health.rows_written),
             ("seaworthy_store_rows_dropped", "Request rows given up", health.rows_dropped),
-            ("seaworthy_store_records_dropped", "Requests lost to the rollups", health.records_dropped),
-            ("seaworthy_store_write_failures", "Attempts to write that failed", health.write_failures),
+            (
+                "seaworthy_store_records_dropped",
+                "Requests lost to the rollups",
+                health.records_dropped,
+            ),
+            (
+                "seaworthy_store_write_failures",
+                "Attempts to write that failed",
+                health.write_failures,
+            ),
         ] {
             out.encode_descriptor(name, help, None, MetricType::Counter)?
                 .encode_counter::<NoLabelSet, u64, u64>(&total, None)?;
@@ -93,15 +119,19 @@ impl Collector for StoreMetrics {
         let latency = &health.write_latency;
         let seconds = |us: u64| us as f64 / 1e6;
         let bounds = LATENCY_BOUNDS_US.iter().map(|us| seconds(u64::from(*us)));
-        let buckets: Vec<(f64, u64)> =
-            bounds.chain([f64::INFINITY]).zip(latency.counts).collect();
+        let buckets: Vec<(f64, u64)> = bounds.chain([f64::INFINITY]).zip(latency.counts).collect();
         out.encode_descriptor(
             "seaworthy_store_write_duration",
             "How long commits took",
             Some(&Unit::Seconds),
             MetricType::Histogram,
         )?
-        .encode_histogram::<NoLabelSet>(seconds(latency.sum_us), latency.count(), &buckets, None)
+        .encode_histogram::<NoLabelSet>(
+            seconds(latency.sum_us),
+            latency.count(),
+            &buckets,
+            None,
+        )
     }
 }
 
@@ -121,7 +151,13 @@ impl Collector for ProcessMetrics {
         )?
         .encode_counter::<NoLabelSet, f64, u64>(&figures.cpu_s, None)?;
         let bytes = Some(&Unit::Bytes);
-        gauge(&mut out, "process_resident_memory", "Resident memory", bytes, figures.resident_bytes)?;
+        gauge(
+            &mut out,
+            "process_resident_memory",
+            "Resident memory",
+            bytes,
+            figures.resident_bytes,
+        )?;
         gauge(&mut out, "process_virtual_memory", "Virtual memory", bytes, figures.virtual_bytes)?;
         gauge(&mut out, "process_open_fds", "Open file descriptors", None, figures.open_fds)?;
         gauge(&mut out, "process_threads", "Threads", None, figures.threads)

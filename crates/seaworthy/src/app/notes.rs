@@ -99,8 +99,7 @@ mod tests {
     fn ten_a_minute_are_whole_then_fewer_and_fewer() {
         let mut log = NoteLog::default();
         let source = Source::Gateway(Code::MalformedRequest);
-        let written: Vec<u64> =
-            (1..=100).filter(|_| log.admit(source, 1).is_some()).collect();
+        let written: Vec<u64> = (1..=100).filter(|_| log.admit(source, 1).is_some()).collect();
         assert_eq!(written, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 40, 80]);
         assert_eq!(log.suppressed.get(), 87);
         assert_eq!(log.admit(source, 2), Some(87), "the next minute says what was left out");

@@ -161,7 +161,9 @@ impl Task {
             };
             let now = self.clock.unix_ms(self.clock.now());
             self.empty_rings(now);
-            if stopped.is_some() || now - self.flushed_unix_ms >= self.flush_every.as_millis() as i64 {
+            if stopped.is_some()
+                || now - self.flushed_unix_ms >= self.flush_every.as_millis() as i64
+            {
                 self.flush(now);
             }
             if stopped.is_some() || now / 1000 != shown_unix_s {

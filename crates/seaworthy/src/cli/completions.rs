@@ -13,6 +13,7 @@ Examples:
   seaworthy completions zsh > ~/.zfunc/_seaworthy
   seaworthy completions fish > ~/.config/fish/completions/seaworthy.fish")]
 pub(super) struct Completions {
+    /// The shell
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }

@@ -91,9 +91,9 @@ impl Check {
             return Ok(Answer::json(&checked, exit));
         }
         let config = checked?;
-        let name = inputs.path().map_or("the built-in config".to_owned(), |path| {
-            path.display().to_string()
-        });
+        let name = inputs
+            .path()
+            .map_or("the built-in config".to_owned(), |path| path.display().to_string());
         let upstreams = match config.service.upstreams.len() {
             0 => "no upstreams, so `serve` needs --upstream".to_owned(),
             1 => "1 upstream".to_owned(),
@@ -104,7 +104,9 @@ impl Check {
             many => format!("{many} routes"),
         };
         let protections = REGISTRY.len();
-        Ok(Answer::ok(format!("{name} is right: {protections} protections, {routes}, {upstreams}\n")))
+        Ok(Answer::ok(format!(
+            "{name} is right: {protections} protections, {routes}, {upstreams}\n"
+        )))
     }
 }
 
@@ -136,8 +138,8 @@ impl Show {
 fn to_json(setting: &Setting) -> Value {
     let from = match &setting.origin {
         Origin::Default => json!({ "kind": "default" }),
-        Origin::File { path, line } => json!({ "kind": "file", "path": path, "line": line }),
-        Origin::Env(name) => json!({ "kind": "environment", "name": name }),
+        Origin::File { path, line } => json!({ "kind": "file", "path": &**path, "line": line }),
+        Origin::Env(name) => json!({ "kind": "environment", "name": &**name }),
         Origin::Flag(name) => json!({ "kind": "flag", "name": name }),
     };
     json!({ "key": setting.key, "value": setting.value, "from": from })
@@ -186,7 +188,10 @@ mod tests {
         assert!(right.text.contains("is right: "), "{}", right.text);
         assert!(right.text.ends_with("protections, 0 routes, 1 upstream\n"), "{}", right.text);
         let failure = check("[log]\nlevl = \"info\"\n[lgo]\n", false).unwrap_err();
-        assert_eq!((failure.exit, failure.what.as_str()), (Exit::Config, "the config has 2 faults"));
+        assert_eq!(
+            (failure.exit, failure.what.as_str()),
+            (Exit::Config, "the config has 2 faults")
+        );
         assert_eq!(failure.details.lines().count(), 2);
         let faults = check("[log]\nlevl = \"info\"\n", true).unwrap();
         assert_eq!(faults.exit, Exit::Config);

@@ -43,6 +43,7 @@ pub(super) struct Requests {
     /// A client as the list shows it
     #[arg(long)]
     client: Option<String>,
+    /// A tenant as the requests name it
     #[arg(long)]
     tenant: Option<String>,
     /// What a rule said: would_deny or denied
@@ -134,9 +135,12 @@ fn render(page: &Page<RequestRow>, paper: Paper) -> String {
     for row in &page.rows {
         table.row(cells(row));
     }
+    if page.rows.is_empty() && paper != Paper::Pipe {
+        return "no request matches\n".to_owned();
+    }
     let mut text = table.render(paper);
     if let (Some(next), Paper::Terminal { .. }) = (page.next, paper) {
-        text.push_str(&format!("\nolder ones: --before {next}\n"));
+        text = format!("{text}\nolder ones: --before {next}\n");
     }
     text
 }
@@ -149,22 +153,22 @@ fn cells(row: &RequestRow) -> [Cell; 5] {
         400.. => Paint::Yellow,
         _ => Paint::Plain,
     };
-    let mut request = format!("{} {}", row.method, row.path);
+    let mut request = vec![format!("{} {}", row.method, row.path)];
     for (said, rules) in [("denied by", &row.denied), ("would deny:", &row.would_deny)] {
         if !rules.is_empty() {
-            request.push_str(&format!(" ({said} {})", rules.join(", ")));
+            request.push(format!("({said} {})", rules.join(", ")));
         }
     }
-    if let (Some(reason), true, true) = (&row.reason, row.denied.is_empty(), row.would_deny.is_empty())
-    {
-        request.push_str(&format!(" ({reason})"));
+    // Where rules spoke, they say more than the code of the first.
+    if let (Some(reason), [_]) = (&row.reason, &request[..]) {
+        request.push(format!("({reason})"));
     }
     [
         Cell::new(time),
         Cell::right(row.status.to_string()).paint(paint),
         Cell::right(took(row.duration_us)),
         Cell::new(row.client.as_str()),
-        Cell::new(request),
+        Cell::new(request.join(" ")),
     ]
 }
 
@@ -180,6 +184,11 @@ fn took(us: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use seaworthy_policy::names::Names;
+    use seaworthy_store::telemetry::{Telemetry, TelemetryConfig};
+
     use super::*;
 
     #[test]
@@ -239,12 +248,10 @@ mod tests {
         assert!(render(&page, paper).ends_with("\nolder ones: --before 1_2\n"));
     }
 
-    #[test]
-    fn a_folder_without_data_is_named() {
-        let dir = tempfile::tempdir().unwrap();
+    fn of_folder(dir: &std::path::Path, json: bool) -> Result<Answer, Failure> {
         let requests = Requests {
             file: ConfigFile::default(),
-            data: Some(dir.path().to_owned()),
+            data: Some(dir.to_owned()),
             status: None,
             route: None,
             client: None,
@@ -253,11 +260,27 @@ mod tests {
             since: None,
             limit: PageLimit::default(),
             before: None,
-            json: false,
+            json,
         };
-        let surroundings = Surroundings { env: Vec::new(), paper: Paper::Pipe };
-        let failure = requests.run(surroundings).unwrap_err();
+        requests.run(Surroundings { env: Vec::new(), paper: Paper::Pipe })
+    }
+
+    #[test]
+    fn a_folder_without_data_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let failure = of_folder(dir.path(), false).unwrap_err();
         assert_eq!(failure.exit, Exit::Unavailable);
         assert!(failure.what.contains("there is no"), "{}", failure.what);
+    }
+
+    #[test]
+    fn a_store_without_requests_is_an_empty_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = Arc::new(Names::new());
+        drop(Telemetry::open(dir.path(), TelemetryConfig::default(), names).unwrap());
+        assert_eq!(of_folder(dir.path(), false).unwrap().text.lines().count(), 1);
+        let json: serde_json::Value =
+            serde_json::from_str(&of_folder(dir.path(), true).unwrap().text).unwrap();
+        assert_eq!(json, serde_json::json!({ "rows": [], "next": null }));
     }
 }

@@ -126,13 +126,24 @@ impl<const N: usize> Table<N> {
         self.rows.push(cells);
     }
 
+    /// The headings as cells, each aligned as its column is.
+    fn headings(&self) -> [Cell; N] {
+        let mut cells = self.headings.map(|heading| Cell::new(heading).paint(Paint::Dim));
+        if let Some(row) = self.rows.first() {
+            for (heading, cell) in cells.iter_mut().zip(row) {
+                heading.align = cell.align;
+            }
+        }
+        cells
+    }
+
     /// The table, each line ended; without trailing blanks.
     pub(super) fn render(&self, paper: Paper) -> String {
         let (width, colour) = match paper {
             Paper::Pipe => (usize::MAX, Colour::Never),
             Paper::Terminal { width, colour } => (width, colour),
         };
-        let headings = self.headings.map(|heading| Cell::new(heading).paint(Paint::Dim));
+        let headings = self.headings();
         let mut widths = [0; N];
         for row in std::iter::once(&headings).chain(&self.rows) {
             for (width, cell) in widths.iter_mut().zip(row) {
@@ -233,14 +244,14 @@ mod tests {
     fn columns_align_and_the_last_one_wraps_on_a_terminal() {
         assert_eq!(
             table().render(Paper::Pipe),
-            "name  n   about\n\
+            "name   n  about\n\
              a     10  one two three four five\n          six\n\
              long   9\n"
         );
         let paper = Paper::Terminal { width: 22, colour: Colour::Never };
         assert_eq!(
             table().render(paper),
-            "name  n   about\n\
+            "name   n  about\n\
              a     10  one two three four five\n          six\n\
              long   9\n",
             "the last column keeps its least width"
@@ -248,10 +259,7 @@ mod tests {
         let mut narrow = Table::new(["k", "v"]);
         narrow.row([Cell::new("x"), Cell::new("aaaa bbbb cccc dddd eeee ffff gggg hhhh")]);
         let paper = Paper::Terminal { width: 30, colour: Colour::Never };
-        assert_eq!(
-            narrow.render(paper),
-            "k  v\nx  aaaa bbbb cccc dddd eeee\n   ffff gggg hhhh\n"
-        );
+        assert_eq!(narrow.render(paper), "k  v\nx  aaaa bbbb cccc dddd eeee\n   ffff gggg hhhh\n");
     }
 
     #[test]

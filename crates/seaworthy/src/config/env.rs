@@ -27,7 +27,8 @@ pub(crate) fn lay_over(tree: &mut Node, env: &[(String, String)], report: &mut R
         };
         let mut keys: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
         if keys.iter().any(String::is_empty) {
-            let message = "expected keys between double underscores, such as `SEAWORTHY__LOG__LEVEL`";
+            let message =
+                "expected keys between double underscores, such as `SEAWORTHY__LOG__LEVEL`";
             report.push(Fault::new(place, String::new(), message));
             continue;
         }

@@ -82,6 +82,9 @@ pub struct Faults {
     list: Vec<Fault>,
 }
 
+/// What messages call the built-in config. It has no lines that an operator could look at.
+pub(crate) const BUILT_IN: &str = "(built-in config)";
+
 impl Faults {
     /// A single fault of the file itself.
     pub(crate) fn of_file(file: String, message: String) -> Self {
@@ -102,10 +105,12 @@ impl Faults {
 
     fn place(&self, fault: &Fault) -> String {
         match &fault.place {
-            Place::File { line, column } => format!("{}:{line}:{column}", self.file),
+            Place::File { line, column } if self.file != BUILT_IN => {
+                format!("{}:{line}:{column}", self.file)
+            }
             Place::Env(name) => name.to_string(),
             Place::Flag(name) => (*name).to_owned(),
-            Place::Nowhere => self.file.clone(),
+            Place::File { .. } | Place::Nowhere => self.file.clone(),
         }
     }
 
@@ -113,8 +118,10 @@ impl Faults {
     pub fn to_json(&self) -> serde_json::Value {
         let list = self.list.iter().map(|fault| {
             let (file, line, column) = match fault.place {
-                Place::File { line, column } => (Some(&*self.file), Some(line), Some(column)),
-                Place::Nowhere => (Some(&*self.file), None, None),
+                Place::File { line, column } if self.file != BUILT_IN => {
+                    (Some(&*self.file), Some(line), Some(column))
+                }
+                Place::File { .. } | Place::Nowhere => (Some(&*self.file), None, None),
                 Place::Env(_) | Place::Flag(_) => (None, None, None),
             };
             let entry = JsonFault {
@@ -151,18 +158,16 @@ struct JsonFault<'a> {
     suggestion: Option<&'a str>,
 }
 
-/// The widest a column of places or keys is made; longer ones push their line to the right.
-const COLUMN_MAX: usize = 44;
+/// The widest the column of keys is made; longer ones push their line to the right.
+const KEY_COLUMN_MAX: usize = 44;
 
 impl fmt::Display for Faults {
     /// One line a fault: place, key, message, aligned.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = |texts: &mut dyn Iterator<Item = usize>| {
-            texts.filter(|width| *width <= COLUMN_MAX).max().unwrap_or(0)
-        };
         let places: Vec<String> = self.list.iter().map(|fault| self.place(fault)).collect();
-        let place_width = width(&mut places.iter().map(|place| place.chars().count()));
-        let key_width = width(&mut self.list.iter().map(|fault| fault.key.chars().count()));
+        let place_width = places.iter().map(|place| place.chars().count()).max().unwrap_or(0);
+        let key_widths = self.list.iter().map(|fault| fault.key.chars().count());
+        let key_width = key_widths.filter(|width| *width <= KEY_COLUMN_MAX).max().unwrap_or(0);
         for (position, (fault, place)) in self.list.iter().zip(&places).enumerate() {
             if position > 0 {
                 f.write_str("\n")?;

@@ -33,9 +33,10 @@ pub struct Listen {
     pub head_bytes_max: ByteSize,
     /// Header fields of a request, for the parser. 256 is above every protection's own limit.
     pub headers_max: usize,
-    /// Connections of one worker. 20000 idle ones take about 300 MB.
+    /// Connections of one worker. 20000 is far more than one core is busy with, and bounds its
+    /// memory and file descriptors.
     pub connections_max: usize,
-    /// Requests at once on one HTTP/2 connection. 128 is what browsers ask for at most.
+    /// Requests at once on one HTTP/2 connection. 128 is nginx's: browsers are used to it.
     pub http2_streams_max: u32,
     /// How long requests under way may go on when the gateway is told to stop. 30s is what
     /// Kubernetes waits before it kills.
@@ -73,14 +74,6 @@ pub struct TlsFiles {
 const WORKERS_MAX: usize = 1024;
 
 impl Listen {
-    /// The number of threads that serve clients, at least 1.
-    pub fn workers_started(&self) -> usize {
-        match self.workers {
-            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            workers => workers,
-        }
-    }
-
     pub(crate) fn check(&self, checks: &mut Checks<'_>) {
         let hour = Period::secs(3600);
         checks.within("workers", self.workers, 0..=WORKERS_MAX);

@@ -203,11 +203,9 @@ impl Reader<'_> {
             Value::List(items) => {
                 visitor.visit_seq(Items { reader: self, items: items.iter().enumerate() })
             }
-            Value::Table(members) => visitor.visit_map(Members {
-                reader: self,
-                members: members.iter(),
-                current: None,
-            }),
+            Value::Table(members) => {
+                visitor.visit_map(Members { reader: self, members: members.iter(), current: None })
+            }
             Value::Raw(_) => unreachable!("resolving makes a value of raw text"),
         }
         .map_err(|error| error.showing(&node.value))
@@ -326,9 +324,7 @@ struct Members<'a, 'n, I> {
     current: Option<(Path, &'n Member)>,
 }
 
-impl<'de, 'n, I: Iterator<Item = (&'n String, &'n Member)>> MapAccess<'de>
-    for Members<'_, 'n, I>
-{
+impl<'de, 'n, I: Iterator<Item = (&'n String, &'n Member)>> MapAccess<'de> for Members<'_, 'n, I> {
     type Error = ReadError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
@@ -348,10 +344,7 @@ impl<'de, 'n, I: Iterator<Item = (&'n String, &'n Member)>> MapAccess<'de>
         Ok(None)
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(
-        &mut self,
-        seed: V,
-    ) -> Result<V::Value, ReadError> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
         let (path, member) = self.current.take().expect("serde asks for a key before its value");
         let reader = Reader { node: &member.node, path: &path, hidden: self.reader.hidden };
         seed.deserialize(reader).map_err(|error| error.at(&path, &member.node.place))
@@ -365,10 +358,7 @@ impl<'de> EnumAccess<'de> for Word<'_> {
     type Error = ReadError;
     type Variant = Self;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(
-        self,
-        seed: V,
-    ) -> Result<(V::Value, Self), ReadError> {
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), ReadError> {
         let word: StrDeserializer<'_, ReadError> = self.0.into_deserializer();
         seed.deserialize(word).map(|value| (value, self))
     }
@@ -428,10 +418,7 @@ impl<'de> EnumAccess<'de> for Variant<'_, '_> {
     type Error = ReadError;
     type Variant = Self;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(
-        self,
-        seed: V,
-    ) -> Result<(V::Value, Self), ReadError> {
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), ReadError> {
         let path = self.reader.path.key(self.key);
         let name: StrDeserializer<'_, ReadError> = self.key.into_deserializer();
         let value =

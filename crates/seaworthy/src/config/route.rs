@@ -100,9 +100,9 @@ fn own_settings(
         }
         None => Node::empty_table(),
     };
-    let short = item.get("body_limit").filter(|_| {
-        written.is_some_and(|written| written.body_limit.is_some())
-    });
+    let short = item
+        .get("body_limit")
+        .filter(|_| written.is_some_and(|written| written.body_limit.is_some()));
     if let Some(short) = short {
         let long = own.get("body_limit").and_then(|section| section.get("max"));
         if long.is_some() {

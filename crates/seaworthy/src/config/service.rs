@@ -294,7 +294,13 @@ mod tests {
         for (text, https, host, port, written) in [
             ("http://127.0.0.1:3000", false, "127.0.0.1", 3000, "http://127.0.0.1:3000"),
             ("http://localhost/", false, "localhost", 80, "http://localhost:80"),
-            ("HTTPS://Api.Example.COM", true, "api.example.com", 443, "https://api.example.com:443"),
+            (
+                "HTTPS://Api.Example.COM",
+                true,
+                "api.example.com",
+                443,
+                "https://api.example.com:443",
+            ),
             ("http://[::1]:3000", false, "::1", 3000, "http://[::1]:3000"),
             ("http://my_service:8000", false, "my_service", 8000, "http://my_service:8000"),
         ] {

@@ -32,7 +32,8 @@ impl Folder {
     /// The faults as they are printed, without the folder and with single spaces.
     fn faults(&self, inputs: &Inputs) -> Vec<String> {
         let prefix = format!("{}/", self.dir.path().display());
-        let faults = inspect(inputs).expect_err("there is a fault").to_string().replace(&prefix, "");
+        let faults =
+            inspect(inputs).expect_err("there is a fault").to_string().replace(&prefix, "");
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         faults.lines().map(words).collect()
     }
@@ -193,7 +194,8 @@ fn upstreams_are_needed_to_serve_and_not_to_look() {
     let inputs = Inputs::default();
     assert!(inspect(&inputs).is_ok());
     let faults = load(&inputs).unwrap_err().to_string();
-    assert!(faults.contains("service.upstreams") && faults.contains("--upstream"), "{faults}");
+    assert!(faults.starts_with("(built-in config)  service.upstreams  expected"), "{faults}");
+    assert!(faults.ends_with("or use --upstream"), "{faults}");
     let flags = Flags { upstreams: vec!["http://127.0.0.1:3000".to_owned()], ..Flags::default() };
     assert_eq!(load(&Inputs { flags, ..inputs }).unwrap().service.upstreams.len(), 1);
 
@@ -303,6 +305,22 @@ fn a_bad_variable_is_named() {
 }
 
 #[test]
+fn every_key_refuses_what_it_is_not() {
+    let mut known = BTreeSet::new();
+    leaves("", &serde_json::to_value(Sections::default()).unwrap(), &mut known);
+    assert!(known.len() > 60);
+    for key in known {
+        let key = key.trim_start_matches('.');
+        let name = format!("SEAWORTHY__{}", key.to_ascii_uppercase().replace('.', "__"));
+        let nonsense = env(&[(&name, "{ nonsense = 1 }")]);
+        let faults = inspect(&Inputs { env: nonsense, ..Inputs::default() }).unwrap_err();
+        let [fault] = faults.list() else { panic!("{key}: {faults}") };
+        assert!(fault.key.starts_with(key), "{key}: {faults}");
+        assert_eq!(fault.place, Place::Env(name.as_str().into()), "{key}: {faults}");
+    }
+}
+
+#[test]
 fn a_bad_flag_is_named() {
     let flags = Flags {
         upstreams: vec!["a".to_owned()],
@@ -402,10 +420,7 @@ body_limit = "1KiB"
 #[test]
 fn routes_are_bounded_and_a_list() {
     let many = "[[route]]\nmatch = \"/a\"\n".repeat(513);
-    assert_eq!(
-        faults_of(&many),
-        ["seaworthy.toml:1:1 route expected at most 512 routes, not 513"]
-    );
+    assert_eq!(faults_of(&many), ["seaworthy.toml:1:1 route expected at most 512 routes, not 513"]);
     assert_eq!(
         faults_of("[route]\nmatch = \"/a\"\n"),
         ["seaworthy.toml:1:1 route expected a list of tables, each below a line `[[route]]`"]
@@ -548,11 +563,10 @@ fn the_examples_of_the_default_file_are_right() {
     let faults = inspect(&folder.inputs()).unwrap_err();
     let missing: Vec<_> = faults.list().iter().map(|fault| fault.key.as_str()).collect();
     assert_eq!(missing, ["service.ca", "listen.tls.cert", "listen.tls.key"], "{faults}");
-    let without: String =
-        uncommented(true).lines().filter(|line| !line.contains(".pem")).fold(
-            String::new(),
-            |text, line| text + line + "\n",
-        );
+    let without: String = uncommented(true)
+        .lines()
+        .filter(|line| !line.contains(".pem"))
+        .fold(String::new(), |text, line| text + line + "\n");
     let config = config_of(&without);
     assert_eq!(config.service.upstreams.len(), 2);
     let health = config.service.health.unwrap();

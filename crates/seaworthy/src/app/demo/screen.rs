@@ -61,17 +61,13 @@ fn header(addresses: Addresses) -> String {
 }
 
 fn screen(view: &LiveView, addresses: Addresses) -> String {
-    format!(
-        "{}{}\n\n{}\nCtrl-C ends it.\n",
-        header(addresses),
-        line(view),
-        table(&view.rules)
-    )
+    format!("{}{}\n\n{}\nCtrl-C ends it.\n", header(addresses), line(view), table(&view.rules))
 }
 
 fn line(view: &LiveView) -> String {
     let now = &view.traffic.now;
-    let millis = |us: Option<u32>| us.map_or("-".to_owned(), |us| format!("{:.1}", f64::from(us) / 1000.0));
+    let millis =
+        |us: Option<u32>| us.map_or("-".to_owned(), |us| format!("{:.1}", f64::from(us) / 1000.0));
     format!(
         "{:>5} s  {:>7.1} requests/s  p50 {:>6} ms  p99 {:>7} ms  4xx {:>5.1} %  5xx {:>5.1} %  {} in all",
         view.gateway.uptime_s,
