@@ -253,12 +253,12 @@ impl ClientResolver {
     /// Walks the forwarded addresses from the right, past trusted ones. What cannot be read ends
     /// the walk at the last address that could, so a forged entry never becomes the client.
     fn forwarded_for(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let (name, read): (_, fn(&str) -> Option<IpAddr>) =
-            if headers.contains_key(X_FORWARDED_FOR) {
-                (X_FORWARDED_FOR, parse_hop)
-            } else {
-                (header::FORWARDED, parse_forwarded)
-            };
+        let (name, read): (_, fn(&str) -> Option<IpAddr>) = if headers.contains_key(X_FORWARDED_FOR)
+        {
+            (X_FORWARDED_FOR, parse_hop)
+        } else {
+            (header::FORWARDED, parse_forwarded)
+        };
         let mut nearest = peer;
         for value in headers.get_all(name).into_iter().rev() {
             for hop in value.as_bytes().rsplit(|byte| *byte == b',') {

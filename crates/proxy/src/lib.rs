@@ -2,7 +2,7 @@
 //! counters and ring of records.
 //!
 //! [`Gateway::start`] opens the port and hands back the evidence that the workers report;
-//! [`Gateway::publish`] puts a new [`Snapshot`] of config and modes in force without closing a
+//! [`Publisher::publish`] puts a new [`Snapshot`] of config and modes in force without closing a
 //! socket. Nothing here waits for a store, and nothing on the path of a request takes a lock
 //! that another worker holds.
 

@@ -1,6 +1,6 @@
 //! The wiring: takes the config apart once, starts every part, and ends them in order.
 //!
-//! Data flows one way. Workers push records and notes into rings; the [`pump`] takes them out
+//! Data flows one way. Workers push records and notes into rings; the pump takes them out
 //! and feeds the telemetry, the live view and the log; config and modes flow back to the
 //! workers as snapshots.
 
@@ -156,8 +156,7 @@ impl Running {
                 break;
             }
         }
-        let view = Arc::clone(&live.borrow());
-        view
+        live.borrow().clone()
     }
 
     /// Reads the config again, as SIGHUP does. A bad one changes nothing; the fault is logged

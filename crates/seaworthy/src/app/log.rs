@@ -8,11 +8,16 @@ use tracing_subscriber::fmt;
 
 use crate::config::LogFormat;
 
+/// Libraries that say more at `info` than an operator wants to read. The config can say
+/// otherwise: what comes later in a filter wins.
+const QUIET: &str = "refinery_core=warn";
+
 /// Starts the log. Calling it again, or from two threads at once, is safe: the first call wins.
 pub(crate) fn start(format: LogFormat, level: &str) {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
-        let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+        let filter = EnvFilter::try_new(format!("{QUIET},{level}"))
+            .unwrap_or_else(|_| EnvFilter::new(format!("{QUIET},info")));
         let terminal = std::io::stderr().is_terminal();
         let pretty = match format {
             LogFormat::Auto => terminal,

@@ -16,15 +16,9 @@ pub fn run(inputs: Inputs) -> Result<(), StartError> {
         let mut signals = Signals::listen()?;
         let running = super::start(inputs).await?;
         announce(&running);
-        loop {
-            match signals.next().await {
-                Ask::Reload => {
-                    // What is wrong has been logged.
-                    if running.reload().await.is_err() {
-                        continue;
-                    }
-                }
-                Ask::Stop => break,
+        while let Ask::Reload = signals.next().await {
+            if running.reload().await.is_err() {
+                tracing::debug!("the last config stays in force");
             }
         }
         tracing::info!("draining; a second signal ends it at once");
