@@ -35,6 +35,10 @@ use crate::worker::Worker;
 /// hyper's read buffer may grow to this; a head is bounded below it by the guard.
 const BUFFER_MAX: usize = 256 << 10;
 
+/// Fields of a head that hyper parses without an allocation. Its own bound is the same, so it
+/// is told only of a higher one.
+const FIELDS_INLINE: usize = 100;
+
 /// Serves `stream` until it ends.
 pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, id: u64) {
     worker.shard.connections_open.add(1);
@@ -114,11 +118,12 @@ async fn serve_http<S>(
             .serve_connection(io, service);
         watchdog.guard(connection).await;
     } else {
-        let connection = http1::Builder::new()
-            .max_buf_size(BUFFER_MAX)
-            .pipeline_flush(true)
-            .serve_connection(io, service)
-            .with_upgrades();
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(BUFFER_MAX).pipeline_flush(true);
+        if limits.fields_max > FIELDS_INLINE {
+            builder.max_headers(limits.fields_max);
+        }
+        let connection = builder.serve_connection(io, service).with_upgrades();
         watchdog.guard(connection).await;
     }
 }

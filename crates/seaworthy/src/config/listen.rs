@@ -31,7 +31,8 @@ pub struct Listen {
     pub idle_timeout: Period,
     /// Bytes of a request head, for the parser. 64KiB is above every protection's own limit.
     pub head_bytes_max: ByteSize,
-    /// Header fields of a request, for the parser. 256 is above every protection's own limit.
+    /// Header fields of a request, for the parser. 100 is Apache's, and what is parsed without an
+    /// allocation.
     pub headers_max: usize,
     /// Connections of one worker. 20000 is far more than one core is busy with, and bounds its
     /// memory and file descriptors.
@@ -53,7 +54,7 @@ impl Default for Listen {
             body_timeout: Period::secs(30),
             idle_timeout: Period::secs(75),
             head_bytes_max: ByteSize::kib(64),
-            headers_max: 256,
+            headers_max: 100,
             connections_max: 20_000,
             http2_streams_max: 128,
             drain_timeout: Period::secs(30),

@@ -49,7 +49,7 @@ impl Default for Service {
             ca: None,
             connect_timeout: Period::secs(2),
             idle_timeout: Period::secs(60),
-            connections_max: 256,
+            connections_max: 1024,
             host: HostPolicy::Keep,
             health: None,
             eject: Ejection::default(),
