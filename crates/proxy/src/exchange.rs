@@ -147,8 +147,9 @@ impl Exchange<'_> {
         }
         let authority = settle_authority(head)?;
         let target = match head.uri.path_and_query() {
-            Some(target) => Target::parse(target)
-                .map_err(|error| Denial::new(Code::MalformedTarget, error.to_string()))?,
+            Some(target) => Target::parse(target).map_err(|error| {
+                Denial::new(Code::MalformedTarget, format!("The target was not read: {error}."))
+            })?,
             None => return Err(Denial::new(Code::MalformedTarget, "")),
         };
         let worker = &self.flight.worker;
