@@ -51,14 +51,19 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, i
     let tls = view.snapshot.tls.clone();
     drop(view);
     match tls {
-        None => serve_http(worker, stream, peer, id, Scheme::Http, None, limits).await,
+        // Each way is boxed: the task of a connection is as large as the largest of them
+        // otherwise, TLS and HTTP/2, whichever it speaks.
+        None => {
+            Box::pin(serve_http(worker, stream, peer, id, Scheme::Http, None, limits)).await;
+        }
         Some(config) => {
-            let handshake = TlsAcceptor::from(config).accept(stream);
+            let handshake = Box::pin(TlsAcceptor::from(config).accept(stream));
             match tokio::time::timeout(limits.timeout_head, handshake).await {
                 Ok(Ok(stream)) => {
                     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                     let http2 = Some(http2);
-                    serve_http(worker, stream, peer, id, Scheme::Https, http2, limits).await;
+                    let scheme = Scheme::Https;
+                    Box::pin(serve_http(worker, stream, peer, id, scheme, http2, limits)).await;
                 }
                 Ok(Err(error)) => {
                     shard.tls_failures.add(1);
@@ -102,7 +107,9 @@ async fn serve_http<S>(
     };
     let peer =
         Rc::new(Peer { worker: Rc::clone(&worker), shared: Arc::clone(&shared), ip, scheme });
-    let service = service_fn(move |request| exchange::serve(Rc::clone(&peer), request));
+    // An exchange takes some 6 KiB while it lasts. Boxed, an idle connection does not hold them,
+    // and hyper does not move them.
+    let service = service_fn(move |request| Box::pin(exchange::serve(Rc::clone(&peer), request)));
     let watchdog = Watchdog { worker, shared, limits, id };
     if http2 {
         let connection = http2::Builder::new(LocalExecutor)
@@ -116,7 +123,7 @@ async fn serve_http<S>(
             .keep_alive_interval(limits.timeout_idle / 2)
             .keep_alive_timeout(limits.timeout_head)
             .serve_connection(io, service);
-        watchdog.guard(connection).await;
+        Box::pin(watchdog.guard(connection)).await;
     } else {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(BUFFER_MAX).pipeline_flush(true);
@@ -124,7 +131,7 @@ async fn serve_http<S>(
             builder.max_headers(limits.fields_max);
         }
         let connection = builder.serve_connection(io, service).with_upgrades();
-        watchdog.guard(connection).await;
+        Box::pin(watchdog.guard(connection)).await;
     }
 }
 
