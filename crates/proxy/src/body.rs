@@ -106,7 +106,7 @@ impl ResponseBody {
         Self { content: Content::Whole(content), flight: Some(flight), failed: false }
     }
 
-    /// A body for no request that is recorded: the stand-in for a connection that is closed.
+    /// The service's body; the connection it comes on is lent until its last byte.
     pub(crate) fn stream(incoming: Incoming, lease: Lease, flight: Rc<Flight>) -> Self {
         let content = Content::Stream { incoming, lease: Some(lease) };
         Self { content, flight: Some(flight), failed: false }

@@ -32,8 +32,13 @@ pub(crate) fn open(
 ) -> Option<Response<ResponseBody>> {
     let protocol = response.headers().get(UPGRADE).cloned()?;
     let service = hyper::upgrade::on(&mut response);
-    let worker = Rc::clone(&flight.worker);
+    // The flight is held as long as the tunnel is open, and with it the permits of its request:
+    // an open WebSocket is a request under way. It counts as a connection of its own, too, so
+    // that a drain waits for it.
+    let held = Rc::clone(flight);
     tokio::task::spawn_local(async move {
+        let worker = Rc::clone(&held.worker);
+        let _registered = worker.register();
         let (Ok(client), Ok(service)) = (client.await, service.await) else { return };
         worker.shard.tunnels_open.add(1);
         let (mut client, mut service) = (TokioIo::new(client), TokioIo::new(service));

@@ -131,14 +131,20 @@ impl Worker {
             return;
         }
         self.shard.connections_accepted.add(1);
+        let registered = self.register();
+        let worker = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            connection::serve(worker, stream, peer, registered.id).await;
+            drop(registered);
+        });
+    }
+
+    /// Puts a connection on the list that a drain waits for.
+    pub(crate) fn register(self: &Rc<Self>) -> Registered {
         let id = self.connections_seen.get();
         self.connections_seen.set(id + 1);
         self.connections.borrow_mut().insert(id, Waker::noop().clone());
-        let worker = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            let _registered = Registered { worker: Rc::clone(&worker), id };
-            connection::serve(worker, stream, peer, id).await;
-        });
+        Registered { worker: Rc::clone(self), id }
     }
 
     /// Lets every connection finish what it has begun, until the deadline.
@@ -233,7 +239,7 @@ impl Worker {
 }
 
 /// Takes a connection off the worker's list, however it ends.
-struct Registered {
+pub(crate) struct Registered {
     worker: Rc<Worker>,
     id: u64,
 }

@@ -30,7 +30,8 @@ pub(crate) struct Shared {
     decision: AtomicU8,
     /// Set by the watchdog: the head took too long.
     head_expired: AtomicBool,
-    // Touched on refusals and upgrades alone, never by an ordinary request.
+    // Touched on refusals, upgrades and heads that come in several reads, never by an ordinary
+    // request.
     rare: Mutex<Rare>,
 }
 

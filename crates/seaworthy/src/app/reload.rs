@@ -6,7 +6,6 @@
 //! miss what Kubernetes does to a mounted config (a symlink is swapped) and what network file
 //! systems do not tell.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -48,23 +47,28 @@ struct State {
     checks: Option<JoinHandle<()>>,
 }
 
-/// What a reload cannot change, because it is settled when the ports open.
-#[derive(PartialEq, Eq)]
-struct Fixed {
-    listen: SocketAddr,
-    workers: usize,
-    console: SocketAddr,
-    store: std::path::PathBuf,
-}
+/// What a reload cannot change, because it is settled when the parts start.
+struct Fixed(Vec<(&'static str, String)>);
 
 impl Fixed {
     fn of(config: &Config) -> Self {
-        Self {
-            listen: config.listen.addr,
-            workers: config.listen.workers,
-            console: config.console.addr,
-            store: config.store.dir.clone(),
-        }
+        let Config { service, listen, console, store, log, .. } = config;
+        Self(vec![
+            ("service.name", service.name.clone()),
+            ("listen.addr", listen.addr.to_string()),
+            ("listen.workers", listen.workers.to_string()),
+            ("listen.drain_timeout", listen.drain_timeout.to_string()),
+            ("console.addr", console.addr.to_string()),
+            ("store.dir", store.dir.display().to_string()),
+            ("store.telemetry", format!("{:?}", store.telemetry)),
+            ("log", format!("{log:?}")),
+        ])
+    }
+
+    /// The keys that differ in `other`.
+    fn changed(&self, other: &Self) -> Vec<&'static str> {
+        let pairs = self.0.iter().zip(&other.0);
+        pairs.filter(|(ours, theirs)| ours != theirs).map(|((key, _), _)| *key).collect()
     }
 }
 
@@ -124,11 +128,10 @@ impl Reloader {
     fn swap(&self) -> Result<(Vec<Rule>, u64), String> {
         let shared = &self.shared;
         let config = config::load(&shared.inputs).map_err(|faults| faults.to_string())?;
-        if Fixed::of(&config) != shared.fixed {
-            tracing::warn!(
-                "listen.addr, listen.workers, console.addr and store.dir change with a restart, \
-                 not with a reload"
-            );
+        let changed = shared.fixed.changed(&Fixed::of(&config));
+        if !changed.is_empty() {
+            let keys = changed.join(", ");
+            tracing::warn!(keys, "these change with a restart, not with a reload");
         }
         let before = shared.state().rules.clone();
         let snapshot = shared.publisher.snapshot();
