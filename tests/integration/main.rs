@@ -4,5 +4,6 @@
 //! system chooses, in a temporary folder, before services that the test controls.
 
 mod edges;
+mod first_day;
 mod harness;
 mod raw_requests;

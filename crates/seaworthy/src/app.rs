@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use seaworthy_console::live::LiveView;
+pub use seaworthy_console::live::LiveView;
 use seaworthy_console::{Console, ConsoleInputs, Readiness, ReadyCheck};
 use seaworthy_policy::names::Names;
 use seaworthy_proxy::metrics::GatewayMetrics;

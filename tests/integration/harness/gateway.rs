@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
-use seaworthy::app::{self, Running};
+use seaworthy::app::{self, LiveView, Running};
 use seaworthy::config::{Flags, Inputs};
 use tempfile::TempDir;
 
@@ -20,20 +21,19 @@ impl Gateway {
     }
 
     pub(crate) async fn start_before(upstreams: &[SocketAddr], toml: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(dir.path().join("seaworthy.toml"), toml).expect("it is writable");
-        let inputs = Inputs {
-            file: Some(dir.path().join("seaworthy.toml")),
-            env: vec![("SEAWORTHY__LOG__LEVEL".to_owned(), "error".to_owned())],
-            flags: Flags {
-                upstreams: upstreams.iter().map(|addr| format!("http://{addr}")).collect(),
-                listen: Some("127.0.0.1:0".to_owned()),
-                console: Some("127.0.0.1:0".to_owned()),
-                data: Some(dir.path().join("data")),
-            },
-        };
+        let (dir, inputs) = prepare(upstreams, "127.0.0.1:0", toml);
         let running = app::start(inputs).await.expect("the gateway starts");
         Self { running, dir }
+    }
+
+    /// Starts a gateway on `listen`, or says why it did not start.
+    pub(crate) async fn try_start(
+        upstream: SocketAddr,
+        listen: SocketAddr,
+    ) -> Result<Self, String> {
+        let (dir, inputs) = prepare(&[upstream], &listen.to_string(), "");
+        let running = app::start(inputs).await.map_err(|error| error.to_string())?;
+        Ok(Self { running, dir })
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -48,7 +48,32 @@ impl Gateway {
         self.dir.path()
     }
 
+    /// What the pages show, once it has counted everything up to now.
+    pub(crate) async fn settled(&self) -> Arc<LiveView> {
+        self.running.settled().await
+    }
+
+    pub(crate) async fn reload(&self) -> Result<(), String> {
+        self.running.reload().await
+    }
+
     pub(crate) async fn stop(self) {
         self.running.stop().await;
     }
+}
+
+fn prepare(upstreams: &[SocketAddr], listen: &str, toml: &str) -> (TempDir, Inputs) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(dir.path().join("seaworthy.toml"), toml).expect("it is writable");
+    let inputs = Inputs {
+        file: Some(dir.path().join("seaworthy.toml")),
+        env: vec![("SEAWORTHY__LOG__LEVEL".to_owned(), "error".to_owned())],
+        flags: Flags {
+            upstreams: upstreams.iter().map(|addr| format!("http://{addr}")).collect(),
+            listen: Some(listen.to_owned()),
+            console: Some("127.0.0.1:0".to_owned()),
+            data: Some(dir.path().join("data")),
+        },
+    };
+    (dir, inputs)
 }
