@@ -6,6 +6,7 @@
 //! socket; the tests call them with tables.
 
 pub mod client;
+pub mod manual;
 pub mod mode;
 pub mod names;
 pub mod problem;

@@ -136,10 +136,6 @@ catalogue! {
         "Try again if the request is safe to repeat.";
     UpstreamMalformed "upstream-malformed" Upstream, BAD_GATEWAY, "The service answered nonsense",
         "Nothing a client can do; the operator finds the cause in the log under the request's id.";
-    Draining "draining" Gateway, SERVICE_UNAVAILABLE, "The gateway is shutting down",
-        "Try again: another instance will answer.";
-    Internal "internal" Gateway, INTERNAL_SERVER_ERROR, "Internal error of the gateway",
-        "Nothing a client can do; the operator finds the cause in the log under the request's id.";
 }
 
 impl Code {
