@@ -35,6 +35,9 @@ use crate::worker::Worker;
 /// hyper's read buffer may grow to this; a head is bounded below it by the guard.
 const BUFFER_MAX: usize = 256 << 10;
 
+/// How long a client that was answered early may go on sending before the socket is closed.
+const LINGER_MAX: Duration = Duration::from_secs(2);
+
 /// Fields of a head that hyper parses without an allocation. Its own bound is the same, so it
 /// is told only of a higher one.
 const FIELDS_INLINE: usize = 100;
@@ -244,7 +247,7 @@ impl Watchdog {
         self.bounds().into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
-    fn bounds(&self) -> [Option<u64>; 3] {
+    fn bounds(&self) -> [Option<u64>; 4] {
         let after = |since: Option<u64>, limit: Duration| {
             since.map(|since| Moment::from_nanos(since).after(limit).as_nanos())
         };
@@ -252,13 +255,14 @@ impl Watchdog {
             after(self.shared.blocked_since(), self.limits.timeout_body),
             after(self.shared.head_since(), self.limits.timeout_head),
             after(self.shared.idle_since(), self.limits.timeout_idle),
+            after(self.shared.linger_since(), LINGER_MAX),
         ]
     }
 
     fn bite(&self, now: Moment) -> Bite {
         let passed = |bound: Option<u64>| bound.is_some_and(|bound| bound <= now.as_nanos());
-        let [blocked, head, idle] = self.bounds();
-        if passed(blocked) {
+        let [blocked, head, idle, linger] = self.bounds();
+        if passed(blocked) || passed(linger) {
             Bite::Abort
         } else if passed(head) && !self.shared.head_expired() {
             Bite::ExpireHead

@@ -275,6 +275,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Write for ClientIo<S> {
         }
         // A message that was not read to its end is still on its way.
         if !self.guard.is_between_messages() {
+            self.shared.linger_began();
             ready!(self.poll_linger(cx));
         }
         Poll::Ready(Ok(()))

@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     head_since: Since,
     /// The client has not taken a byte of the response since then.
     blocked_since: Since,
+    /// The last answer was sent then, and what the client still sends is thrown away.
+    linger_since: Since,
     in_flight: AtomicU32,
     /// Heads that reached the service function.
     served: AtomicU64,
@@ -49,6 +51,7 @@ impl Shared {
             idle_since: AtomicU64::new(clock.now().as_nanos().max(1)),
             head_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
+            linger_since: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             served: AtomicU64::new(0),
             decision: AtomicU8::new(0),
@@ -122,6 +125,16 @@ impl Shared {
 
     pub(crate) fn blocked_since(&self) -> Option<u64> {
         Some(self.blocked_since.load(Relaxed)).filter(|since| *since != 0)
+    }
+
+    pub(crate) fn linger_began(&self) {
+        if self.linger_since.load(Relaxed) == 0 {
+            self.linger_since.store(self.clock.now().as_nanos().max(1), Relaxed);
+        }
+    }
+
+    pub(crate) fn linger_since(&self) -> Option<u64> {
+        Some(self.linger_since.load(Relaxed)).filter(|since| *since != 0)
     }
 
     pub(crate) fn wrote(&self, blocked: bool) {
