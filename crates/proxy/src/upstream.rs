@@ -206,9 +206,4 @@ impl Upstreams {
             .collect::<Result<_, _>>()?;
         Ok(Self { list, options })
     }
-
-    /// Whether any address can be asked right now.
-    pub fn any_available(&self, now: Moment) -> bool {
-        self.list.iter().any(|upstream| upstream.is_healthy() && !upstream.is_ejected(now))
-    }
 }

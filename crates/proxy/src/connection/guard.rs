@@ -233,8 +233,7 @@ impl Guard {
         let head = Head::read(&input[..end], self.limits.fields_max)?;
         let then = if head.upgrade { After::Decision } else { After::Head };
         self.state = match head.framing {
-            Framing::None => then.state(),
-            Framing::Length(0) => then.state(),
+            Framing::None | Framing::Length(0) => then.state(),
             Framing::Length(left) => State::Body { left, then },
             Framing::Chunked => State::Chunked { at: Chunk::Size { value: 0, digits: 0 }, then },
         };
@@ -729,8 +728,7 @@ mod tests {
                 text.extend(b"\r\n0\r\n\r\n");
                 text
             } else {
-                let mut text = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
-                text.push_str("");
+                let text = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
                 [text.as_bytes(), &body].concat()
             };
             message.extend(if broken { &b"GET / HTTP/1.1\r\nHost : a\r\n\r\n"[..] } else { b"GET / HTTP/1.0\r\n\r\n" });
