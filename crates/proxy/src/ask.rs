@@ -1,27 +1,28 @@
 //! Asks the service: picks an upstream, sends the request, waits for the head of the answer.
 //!
 //! 1. Where no connection can be made, another upstream is tried once: nothing was sent.
-//! 2. Where a used connection turns out to be dead before anything was written, the request is
-//!    sent on another one.
-//! 3. Where it died after that and before the first byte of an answer, the request is repeated
-//!    once if it is idempotent (RFC 9110, 9.2.2) and has no body.
-//! 4. Everything else is an error, since the service may have acted on the request already.
+//! 2. Where a used connection dies before the first byte of an answer, the request is repeated
+//!    once if it is idempotent (RFC 9110, 9.2.2) and has no body, or if nothing of it was sent.
+//! 3. Everything else is an error, since the service may have acted on the request already.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::HOST;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body::Body;
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use seaworthy_policy::problem::{Code, Denial};
 use seaworthy_policy::protection::Bound;
 use seaworthy_policy::target::Target;
 
-use crate::body::RequestBody;
+use crate::body::{ClientBody, RequestBody};
 use crate::chain::Timed;
 use crate::flight::Flight;
+use crate::http1::encode;
 use crate::upstream::connect::Sender;
+use crate::upstream::http1::{Connection, NoAnswer};
 use crate::upstream::pool::{Lease, LendError};
 use crate::upstream::{HostHeader, Upstream};
 
@@ -35,17 +36,19 @@ pub(crate) struct Question {
 
 /// The head of the service's answer, and the connection that its body is on.
 pub(crate) struct Asked {
-    pub(crate) response: Response<Incoming>,
+    pub(crate) head: http::response::Parts,
+    /// The body, where it does not come on the lease's own connection.
+    pub(crate) incoming: Option<Incoming>,
     pub(crate) lease: Lease,
 }
 
-/// Sends `question` with the body `incoming`, within the time that the rules allow.
+/// Sends `question` with `body`, within the time that the rules allow.
 pub(crate) async fn ask(
     flight: &Rc<Flight>,
     question: Question,
-    incoming: Incoming,
+    body: ClientBody,
 ) -> Result<Asked, Denial> {
-    let body = RequestBody::new(incoming, Rc::clone(flight));
+    let body = RequestBody::new(body, Rc::clone(flight));
     let deadline = flight.judgement.borrow().deadline;
     flight.asked_at.set(Some(flight.worker.clock.now()));
     let asked = match deadline {
@@ -92,10 +95,8 @@ async fn send(flight: &Rc<Flight>, question: Question, body: RequestBody) -> Res
     let worker = &flight.worker;
     let pool = &flight.view.pool;
     let host = flight.view.snapshot.upstreams.options.host;
-    let bare = http_body::Body::is_end_stream(&body);
-    let repeatable = bare && is_idempotent(&question.method);
-    let (mut question, mut body) = (question, body);
-    let mut tried = None;
+    let repeatable = body.is_end_stream() && is_idempotent(&question.method);
+    let (mut body, mut tried) = (Some(body), None);
     for attempt in 0..2 {
         let now = worker.clock.now();
         let Some(target) = pool.pick(now, tried.as_ref()) else {
@@ -115,65 +116,79 @@ async fn send(flight: &Rc<Flight>, question: Question, body: RequestBody) -> Res
                     .internal(format!("{}: {error}", target.upstream.name)));
             }
         };
-        let may_repeat = attempt == 0 && lease.reused;
         worker.shard.upstream_connects.add(u64::from(!lease.reused));
-        let spare = (may_repeat && repeatable).then(|| question.copy());
         let upstream = &target.upstream;
-        let sent = match lease.sender() {
-            Sender::Http1(sender) => {
-                sender.try_send_request(question.for_http1(body, upstream, host)?).await
-            }
+        let sent = body.take().unwrap_or_else(RequestBody::empty);
+        let answered = match lease.sender() {
+            Sender::Http1(connection) => question.ask_http1(connection, sent, upstream, host).await,
             Sender::Http2(sender) => {
-                sender.try_send_request(question.for_http2(body, upstream, host)?).await
+                let request = question.for_http2(sent, upstream, host)?;
+                let answered = sender.try_send_request(request).await;
+                answered
+                    .map_err(|mut error| {
+                        body = error.take_message().map(Request::into_body);
+                        Failure::of_http2(&error.into_error())
+                    })
+                    .map(|response| {
+                        let (head, incoming) = response.into_parts();
+                        (head, Some(incoming))
+                    })
             }
         };
-        let error = match sent {
-            Ok(response) => {
+        let failure = match answered {
+            Ok((head, incoming)) => {
                 upstream.succeeded();
-                return Ok(Asked { response, lease });
+                return Ok(Asked { head, incoming, lease });
             }
-            Err(error) => error,
+            Err(failure) => failure,
         };
         // The body's own fault explains the error, where there is one.
         if let Some(denial) = flight.body_fault.borrow_mut().take() {
             return Err(denial);
         }
-        let (error, message) = take_apart(error);
-        worker
-            .shard
-            .upstream_retries
-            .add(u64::from(may_repeat && (message.is_some() || spare.is_some())));
-        match (message, spare) {
-            (Some(message), _) if may_repeat => (question, body) = Question::take_back(message),
-            (None, Some(spare)) => (question, body) = (spare, RequestBody::empty()),
-            _ => {
-                upstream.failed(worker.clock.now());
-                return Err(broken(&error, upstream));
-            }
+        let unsent = body.is_some();
+        if attempt == 0 && lease.reused && failure.unanswered && (unsent || repeatable) {
+            worker.shard.upstream_retries.add(1);
+            continue;
         }
+        upstream.failed(worker.clock.now());
+        return Err(Denial::new(failure.code, "")
+            .internal(format!("{}: {}", upstream.name, failure.message)));
     }
     Err(unavailable("two connections in a row were dead"))
 }
 
-fn take_apart(
-    mut error: TrySendError<Request<RequestBody>>,
-) -> (hyper::Error, Option<Request<RequestBody>>) {
-    let message = error.take_message();
-    (error.into_error(), message)
+/// Why the service has not answered.
+struct Failure {
+    code: Code,
+    message: String,
+    /// Not a byte of an answer came.
+    unanswered: bool,
 }
+
+impl Failure {
+    fn of_http1(error: &NoAnswer) -> Self {
+        let code = match error {
+            NoAnswer::Ended(_) | NoAnswer::Truncated | NoAnswer::Upload => Code::UpstreamReset,
+            NoAnswer::Malformed(_) | NoAnswer::Interim => Code::UpstreamMalformed,
+        };
+        let unanswered = matches!(error, NoAnswer::Ended(_));
+        Self { code, message: error.to_string(), unanswered }
+    }
+
+    fn of_http2(error: &hyper::Error) -> Self {
+        let code = if error.is_parse() { Code::UpstreamMalformed } else { Code::UpstreamReset };
+        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+        let message = format!("{error}{}", cause.unwrap_or_default());
+        Self { code, message, unanswered: true }
+    }
+}
+
+/// The head of an answer, and its body where hyper has it.
+type Answer = (http::response::Parts, Option<Incoming>);
 
 fn unavailable(why: &'static str) -> Denial {
     Denial::new(Code::UpstreamUnavailable, "").internal(why).retry_after(Duration::from_secs(1))
-}
-
-fn broken(error: &hyper::Error, upstream: &Upstream) -> Denial {
-    let code = if error.is_parse() { Code::UpstreamMalformed } else { Code::UpstreamReset };
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
-    Denial::new(code, "").internal(format!(
-        "{}: {error}{}",
-        upstream.name,
-        cause.unwrap_or_default()
-    ))
 }
 
 fn is_idempotent(method: &Method) -> bool {
@@ -181,41 +196,58 @@ fn is_idempotent(method: &Method) -> bool {
 }
 
 impl Question {
-    /// A copy to repeat from; header values are shared, not copied.
-    fn copy(&self) -> Self {
-        Self {
-            method: self.method.clone(),
-            target: self.target.clone(),
-            headers: self.headers.clone(),
-            authority: self.authority.clone(),
-        }
-    }
-
-    fn for_http1(
-        mut self,
+    async fn ask_http1(
+        &self,
+        connection: &mut Connection<RequestBody>,
         body: RequestBody,
         upstream: &Upstream,
         host: HostHeader,
-    ) -> Result<Request<RequestBody>, Denial> {
-        match host {
-            HostHeader::Upstream => {
-                self.headers.insert(HOST, upstream.authority.clone());
-            }
-            HostHeader::Keep => {
-                self.headers.entry(HOST).or_insert(HeaderValue::from_static(""));
-            }
+    ) -> Result<Answer, Failure> {
+        let bodiless = body.is_end_stream();
+        connection.ask(&self.method, body, |out| self.write(out, bodiless, upstream, host));
+        let answer = poll_fn(|cx| connection.poll_answer(cx)).await;
+        let answer = answer.map_err(|error| Failure::of_http1(&error))?;
+        let (mut head, ()) = Response::new(()).into_parts();
+        head.status = answer.status;
+        head.headers = answer.headers;
+        if let Some(reason) = answer.reason {
+            head.extensions.insert(reason);
         }
-        let uri = Uri::from(self.target.as_path_and_query().clone());
-        Ok(self.request(uri, body))
+        Ok((head, None))
+    }
+
+    /// Writes the head, but for how the body is framed.
+    fn write(&self, out: &mut Vec<u8>, bodiless: bool, upstream: &Upstream, host: HostHeader) {
+        out.reserve(HEAD_BYTES_USUAL);
+        encode::request_line(out, &self.method, self.target.as_str());
+        let host = match host {
+            HostHeader::Upstream => Some(&upstream.authority),
+            HostHeader::Keep => self.headers.get(HOST),
+        };
+        encode::field(out, "host", host.map_or(b"", |host| host.as_bytes()));
+        let mut length_known = false;
+        for (name, value) in &self.headers {
+            match *name {
+                HOST => continue,
+                CONTENT_LENGTH if !bodiless => continue,
+                CONTENT_LENGTH => length_known = true,
+                _ => {}
+            }
+            encode::field(out, name.as_str(), value.as_bytes());
+        }
+        // Some services answer 411 without it (RFC 9110, 8.6).
+        let expected = matches!(self.method, Method::POST | Method::PUT | Method::PATCH);
+        if bodiless && expected && !length_known {
+            encode::field(out, "content-length", b"0");
+        }
     }
 
     fn for_http2(
-        mut self,
+        &self,
         body: RequestBody,
         upstream: &Upstream,
         host: HostHeader,
     ) -> Result<Request<RequestBody>, Denial> {
-        self.headers.remove(HOST);
         let authority = match host {
             HostHeader::Keep if !self.authority.is_empty() => self.authority.as_bytes(),
             _ => upstream.authority.as_bytes(),
@@ -226,28 +258,15 @@ impl Question {
             .path_and_query(self.target.as_path_and_query().clone())
             .build()
             .map_err(|_| Denial::new(Code::MalformedTarget, ""))?;
-        Ok(self.request(uri, body))
-    }
-
-    fn request(self, uri: Uri, body: RequestBody) -> Request<RequestBody> {
         let mut request = Request::new(body);
-        *request.method_mut() = self.method;
+        *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
-        *request.headers_mut() = self.headers;
-        request
-    }
-
-    /// Undoes [`Self::request`] where hyper gives the message back unsent.
-    fn take_back(message: Request<RequestBody>) -> (Self, RequestBody) {
-        let (head, body) = message.into_parts();
-        let authority = head.headers.get(HOST).and_then(|host| host.to_str().ok());
-        let authority = head.uri.authority().map(http::uri::Authority::as_str).or(authority);
-        let question = Self {
-            authority: authority.unwrap_or_default().to_owned(),
-            target: Target::of_sent(&head.uri),
-            method: head.method,
-            headers: head.headers,
-        };
-        (question, body)
+        // Values are shared, not copied.
+        *request.headers_mut() = self.headers.clone();
+        request.headers_mut().remove(HOST);
+        Ok(request)
     }
 }
+
+/// Most heads of requests are smaller.
+const HEAD_BYTES_USUAL: usize = 1024;

@@ -8,11 +8,73 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use seaworthy_policy::problem::{Code, Denial};
+use seaworthy_policy::protection::BodyLength;
 use seaworthy_policy::record::Ending;
 use tokio::time::Sleep;
 
+use crate::connection::http1::Upload;
 use crate::flight::Flight;
+use crate::http1::body::BodyError;
+use crate::http1::wire::Wire;
+use crate::tunnel;
 use crate::upstream::pool::Lease;
+
+/// What the client sends, as its protocol carries it.
+pub(crate) enum ClientBody {
+    None,
+    Http1(Upload),
+    Http2(Incoming),
+}
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BrokenBody {
+    #[error("{0}")]
+    Http1(#[from] BodyError),
+    #[error("{0}")]
+    Http2(#[from] hyper::Error),
+}
+
+impl ClientBody {
+    pub(crate) fn length(&self) -> BodyLength {
+        if self.is_end_stream() {
+            return BodyLength::None;
+        }
+        self.size_hint().exact().map_or(BodyLength::Unknown, BodyLength::Declared)
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = BrokenBody;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenBody>>> {
+        match self.get_mut() {
+            Self::None => Poll::Ready(None),
+            Self::Http1(upload) => Pin::new(upload).poll_frame(cx).map_err(BrokenBody::Http1),
+            Self::Http2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BrokenBody::Http2),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Http1(upload) => upload.is_end_stream(),
+            Self::Http2(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::None => SizeHint::with_exact(0),
+            Self::Http1(upload) => upload.size_hint(),
+            Self::Http2(incoming) => incoming.size_hint(),
+        }
+    }
+}
 
 /// What the client sends, on its way to the service.
 ///
@@ -20,7 +82,7 @@ use crate::upstream::pool::Lease;
 /// off, pauses for too long, or crosses an enforced size limit; the reason is left in
 /// [`Flight::body_fault`].
 pub(crate) struct RequestBody {
-    inner: Option<(Incoming, Rc<Flight>)>,
+    inner: Option<(ClientBody, Rc<Flight>)>,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
@@ -34,11 +96,11 @@ impl RequestBody {
         Self { inner: None, pause: None }
     }
 
-    pub(crate) fn new(incoming: Incoming, flight: Rc<Flight>) -> Self {
-        if incoming.is_end_stream() {
+    pub(crate) fn new(body: ClientBody, flight: Rc<Flight>) -> Self {
+        if body.is_end_stream() {
             return Self::empty();
         }
-        Self { inner: Some((incoming, flight)), pause: None }
+        Self { inner: Some((body, flight)), pause: None }
     }
 
     fn poll_pause(&mut self, cx: &mut Context<'_>, limit: std::time::Duration) -> Poll<()> {
@@ -54,9 +116,9 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyEnded>>> {
-        let Some((incoming, flight)) = &mut self.inner else { return Poll::Ready(None) };
+        let Some((body, flight)) = &mut self.inner else { return Poll::Ready(None) };
         let flight = Rc::clone(flight);
-        let denial = match Pin::new(incoming).poll_frame(cx) {
+        let denial = match Pin::new(body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.pause = None;
                 let count = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -80,7 +142,7 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(|(incoming, _)| incoming.is_end_stream())
+        self.inner.as_ref().is_none_or(|(body, _)| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -91,83 +153,102 @@ impl Body for RequestBody {
 /// What the client is sent. When it is dropped, the request is over.
 pub(crate) struct ResponseBody {
     content: Content,
-    flight: Option<Rc<Flight>>,
+    flight: Rc<Flight>,
     failed: bool,
 }
 
 enum Content {
-    Whole(Option<Bytes>),
-    Stream { incoming: Incoming, lease: Option<Lease> },
+    Whole(Bytes),
+    /// The service's body; the connection it comes on is lent until its last byte.
+    Http1(Option<Lease>),
+    Http2(Incoming, Option<Lease>),
 }
 
 impl ResponseBody {
-    pub(crate) fn whole(content: Bytes, flight: Rc<Flight>) -> Self {
-        let content = Some(content).filter(|content| !content.is_empty());
-        Self { content: Content::Whole(content), flight: Some(flight), failed: false }
+    pub(crate) const fn whole(content: Bytes, flight: Rc<Flight>) -> Self {
+        Self { content: Content::Whole(content), flight, failed: false }
     }
 
-    /// The service's body; the connection it comes on is lent until its last byte.
-    pub(crate) fn stream(incoming: Incoming, lease: Lease, flight: Rc<Flight>) -> Self {
-        let content = Content::Stream { incoming, lease: Some(lease) };
-        Self { content, flight: Some(flight), failed: false }
+    /// The service's body; `incoming` where it comes over HTTP/2.
+    pub(crate) fn stream(incoming: Option<Incoming>, lease: Lease, flight: Rc<Flight>) -> Self {
+        let content = match incoming {
+            Some(incoming) => Content::Http2(incoming, Some(lease)),
+            None => Content::Http1(Some(lease)),
+        };
+        Self { content, flight, failed: false }
     }
 
     /// Gives the connection back as soon as the last byte has come, before it has been sent on.
     fn settle(&mut self) {
-        if let Content::Stream { incoming, lease } = &mut self.content
-            && incoming.is_end_stream()
-            && let (Some(lease), Some(flight)) = (lease.take(), &self.flight)
-        {
-            lease.give_back(flight.worker.clock.now());
+        let lease = match &mut self.content {
+            Content::Http1(lease)
+                if lease.as_ref().is_some_and(|lease| lease.http1().has_ended()) =>
+            {
+                lease.take()
+            }
+            Content::Http2(incoming, lease) if incoming.is_end_stream() => lease.take(),
+            _ => None,
+        };
+        if let Some(lease) = lease {
+            lease.give_back(self.flight.worker.clock.now());
         }
+    }
+
+    /// Behind a 101: copies between `client` and the service until both have ended.
+    pub(crate) async fn tunnel(mut self, client: Wire) {
+        let Content::Http1(lease) = &mut self.content else { return };
+        let Some(lease) = lease.take() else { return };
+        self.flight.record(Ending::Served);
+        // As long as it is open, the connection is not idle.
+        self.flight.connection.request_began();
+        tunnel::run(&self.flight, client, lease).await;
     }
 }
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BrokenBody;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenBody>>> {
         let this = &mut *self;
         let frame = match &mut this.content {
-            Content::Whole(content) => content.take().map(|content| Ok(Frame::data(content))),
-            Content::Stream { incoming, .. } => ready!(Pin::new(incoming).poll_frame(cx)),
+            Content::Whole(content) if content.is_empty() => None,
+            Content::Whole(content) => Some(Ok(Frame::data(std::mem::take(content)))),
+            Content::Http1(None) => None,
+            Content::Http1(Some(lease)) => ready!(lease.http1_mut().poll_frame(cx))
+                .map(|frame| frame.map_err(BrokenBody::Http1)),
+            Content::Http2(incoming, _) => ready!(Pin::new(incoming).poll_frame(cx))
+                .map(|frame| frame.map_err(BrokenBody::Http2)),
         };
         match &frame {
             Some(Ok(frame)) => {
-                if let (Some(data), Some(flight)) = (frame.data_ref(), &this.flight) {
-                    flight.response_bytes.set(flight.response_bytes.get() + data.len() as u64);
-                }
-                this.settle();
+                let count = frame.data_ref().map_or(0, |data| data.len() as u64);
+                this.flight.response_bytes.set(this.flight.response_bytes.get() + count);
             }
             Some(Err(_)) => this.failed = true,
-            None => {
-                if let Content::Stream { lease, .. } = &mut this.content
-                    && let (Some(lease), Some(flight)) = (lease.take(), &this.flight)
-                {
-                    lease.give_back(flight.worker.clock.now());
-                }
-            }
+            None => {}
         }
+        this.settle();
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
-            Content::Whole(content) => content.is_none(),
-            Content::Stream { incoming, .. } => incoming.is_end_stream(),
+            Content::Whole(content) => content.is_empty(),
+            Content::Http1(lease) => lease.as_ref().is_none_or(|lease| lease.http1().has_ended()),
+            Content::Http2(incoming, _) => incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Whole(content) => {
-                SizeHint::with_exact(content.as_ref().map_or(0, |content| content.len() as u64))
-            }
-            Content::Stream { incoming, .. } => incoming.size_hint(),
+            Content::Whole(content) => SizeHint::with_exact(content.len() as u64),
+            Content::Http1(Some(lease)) => lease.http1().size_hint(),
+            Content::Http1(None) => SizeHint::with_exact(0),
+            Content::Http2(incoming, _) => incoming.size_hint(),
         }
     }
 }
@@ -175,15 +256,9 @@ impl Body for ResponseBody {
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         self.settle();
-        let Some(flight) = self.flight.take() else { return };
-        let whole = match &self.content {
-            Content::Whole(content) => content.is_none(),
-            // A lease that is gone was given back behind the last frame.
-            Content::Stream { incoming, lease } => lease.is_none() || incoming.is_end_stream(),
-        };
-        flight.record(match (whole, self.failed) {
-            (true, _) => Ending::Served,
-            (false, true) => Ending::UpstreamFailed,
+        self.flight.record(match (self.is_end_stream(), self.failed) {
+            (_, true) => Ending::UpstreamFailed,
+            (true, false) => Ending::Served,
             (false, false) => Ending::ClientGone,
         });
     }

@@ -1,19 +1,14 @@
 //! One request: read, judged, forwarded, answered. The story of the data plane, top to bottom.
 
 use std::borrow::Cow;
-use std::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use http_body::Body;
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use seaworthy_policy::problem::{self, Code, Denial, Rendering};
 use seaworthy_policy::protection::{self, Answer, BodyLength, Scheme};
 use seaworthy_policy::record::Ending;
@@ -21,11 +16,12 @@ use seaworthy_policy::target::Target;
 use seaworthy_policy::trace_context::TraceContext;
 
 use crate::ask::{self, Asked, Question};
-use crate::body::ResponseBody;
+use crate::body::{ClientBody, ResponseBody};
 use crate::chain::{self, Flow};
 use crate::connection::shared::Shared;
 use crate::flight::{Flight, Start};
 use crate::forward::{self, Hop, X_REQUEST_ID};
+use crate::http1::request::Refusal;
 use crate::notes::Note;
 use crate::worker::Worker;
 use crate::{own, tunnel};
@@ -33,7 +29,7 @@ use crate::{own, tunnel};
 /// What all requests of one connection share.
 pub(crate) struct Peer {
     pub(crate) worker: Rc<Worker>,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Rc<Shared>,
     pub(crate) ip: IpAddr,
     pub(crate) scheme: Scheme,
 }
@@ -41,73 +37,29 @@ pub(crate) struct Peer {
 /// The gateway's own pages have one inline style and nothing else.
 const OWN_PAGES_CSP: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
-/// A body that hyper can drain in one read is not worth closing the connection for.
-const DRAIN_BYTES_MAX: u64 = 64 << 10;
-
 /// Answers one request. Whatever happens, there is an answer and a record.
 pub(crate) async fn serve(
     peer: Rc<Peer>,
-    mut request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let refusal = peer.shared.begin();
-    let worker = Rc::clone(&peer.worker);
-    let view = worker.view();
-    let started = worker.clock.now();
-    let asks_upgrade = request.headers().contains_key(UPGRADE);
-    let on_upgrade = asks_upgrade.then(|| hyper::upgrade::on(&mut request));
-
-    let (mut head, incoming) = request.into_parts();
+    mut head: http::request::Parts,
+    body: ClientBody,
+) -> Response<ResponseBody> {
     let upgrade = forward::strip_hop_by_hop(&mut head.headers);
-    let client = view.snapshot.clients.resolve(peer.ip, &head.headers);
-    let scheme = match view.snapshot.clients.forwarded_https(&client, &head.headers) {
-        Some(true) => Scheme::Https,
-        Some(false) => Scheme::Http,
-        None => peer.scheme,
-    };
-    let given_id =
-        if client.via_trusted_proxy { forward::accepted_request_id(&head.headers) } else { None };
-    let start = Start {
-        id: given_id.unwrap_or_else(|| worker.request_id(started)),
-        connection: Arc::clone(&peer.shared),
-        scheme,
-        version: head.version,
-        worker,
-        view,
-        started,
-        client,
-    };
-    let flight = Flight::new(start, &head.method, head.uri.path());
-    let exchange = Exchange {
-        rendering: Rendering::for_request(&head.headers),
-        body: body_length(&incoming),
-        peer: &peer,
-        flight,
-    };
-
-    let response = match refusal {
-        Some(refusal) => {
-            let denial = Denial::new(refusal.code, refusal.detail);
-            exchange.refuse(denial)
+    let exchange = Exchange::begin(&peer, &head, body.length());
+    match exchange.check_head(&mut head) {
+        Err(denial) => exchange.refuse(denial),
+        Ok(checked) => {
+            let upgrade = upgrade
+                .filter(|_| head.version == Version::HTTP_11 && exchange.body == BodyLength::None);
+            exchange.run(head, body, checked, upgrade).await
         }
-        None => match exchange.check_head(&mut head) {
-            Err(denial) => exchange.refuse(denial),
-            Ok(checked) => {
-                let upgrade = upgrade.zip(on_upgrade).filter(|_| head.version == Version::HTTP_11);
-                exchange.run(head, incoming, checked, upgrade).await
-            }
-        },
-    };
-    if asks_upgrade {
-        peer.shared.decide_upgrade(response.status() == StatusCode::SWITCHING_PROTOCOLS);
     }
-    Ok(response)
 }
 
-fn body_length(incoming: &Incoming) -> BodyLength {
-    if incoming.is_end_stream() {
-        return BodyLength::None;
-    }
-    incoming.size_hint().exact().map_or(BodyLength::Unknown, BodyLength::Declared)
+/// Answers what was not read as a request.
+pub(crate) fn refuse(peer: &Peer, refusal: Refusal) -> Response<ResponseBody> {
+    let (head, ()) = Request::new(()).into_parts();
+    let exchange = Exchange::begin(peer, &head, BodyLength::None);
+    exchange.refuse(Denial::new(refusal.code, refusal.detail))
 }
 
 /// One request, while it is being answered.
@@ -126,7 +78,38 @@ struct Checked {
     trace_restarted: bool,
 }
 
-impl Exchange<'_> {
+impl<'a> Exchange<'a> {
+    fn begin(peer: &'a Peer, head: &http::request::Parts, body: BodyLength) -> Self {
+        peer.shared.request_began();
+        let worker = Rc::clone(&peer.worker);
+        let view = worker.view();
+        let started = worker.clock.now();
+        let clients = &view.snapshot.clients;
+        let client = clients.resolve(peer.ip, &head.headers);
+        let scheme = match clients.forwarded_https(&client, &head.headers) {
+            Some(true) => Scheme::Https,
+            Some(false) => Scheme::Http,
+            None => peer.scheme,
+        };
+        let given_id = if client.via_trusted_proxy {
+            forward::accepted_request_id(&head.headers)
+        } else {
+            None
+        };
+        let start = Start {
+            id: given_id.unwrap_or_else(|| worker.request_id(started)),
+            connection: Rc::clone(&peer.shared),
+            scheme,
+            version: head.version,
+            worker,
+            view,
+            started,
+            client,
+        };
+        let flight = Flight::new(start, &head.method, head.uri.path());
+        Self { rendering: Rendering::for_request(&head.headers), body, peer, flight }
+    }
+
     /// Refuses what no protection has to see. The guard has refused the rest for HTTP/1; these
     /// rules hold for both protocols.
     fn check_head(&self, head: &mut http::request::Parts) -> Result<Checked, Denial> {
@@ -169,9 +152,9 @@ impl Exchange<'_> {
     async fn run(
         &self,
         head: http::request::Parts,
-        incoming: Incoming,
+        body: ClientBody,
         checked: Checked,
-        upgrade: Option<(HeaderValue, OnUpgrade)>,
+        upgrade: Option<HeaderValue>,
     ) -> Response<ResponseBody> {
         let flight = &self.flight;
         let snapshot = &flight.view.snapshot;
@@ -199,20 +182,20 @@ impl Exchange<'_> {
             Flow::Forward => {}
         }
         if path.starts_with(own::PREFIX) {
-            return match own::answer(flight, &request, incoming).await {
+            return match own::answer(flight, &request, body).await {
                 Ok(answer) => self.answer(answer),
                 Err(denial) => self.refuse(denial),
             };
         }
-        self.forward(head, incoming, checked, upgrade).await
+        self.forward(head, body, checked, upgrade).await
     }
 
     async fn forward(
         &self,
         mut head: http::request::Parts,
-        incoming: Incoming,
+        body: ClientBody,
         checked: Checked,
-        upgrade: Option<(HeaderValue, OnUpgrade)>,
+        upgrade: Option<HeaderValue>,
     ) -> Response<ResponseBody> {
         let flight = &self.flight;
         let hop = Hop {
@@ -227,10 +210,11 @@ impl Exchange<'_> {
             trace_restarted: checked.trace_restarted,
         };
         forward::set_own(&mut head.headers, &hop);
-        let upgrade = upgrade.filter(|(protocol, _)| tunnel::is_offered(protocol));
-        if let Some((protocol, _)) = &upgrade {
+        let upgrade = upgrade.filter(tunnel::is_offered);
+        let asks_upgrade = upgrade.is_some();
+        if let Some(protocol) = upgrade {
             head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            head.headers.insert(UPGRADE, protocol.clone());
+            head.headers.insert(UPGRADE, protocol);
         }
         let question = Question {
             method: head.method,
@@ -238,21 +222,17 @@ impl Exchange<'_> {
             headers: head.headers,
             authority: checked.authority,
         };
-        match ask::ask(flight, question, incoming).await {
-            Ok(Asked { response, lease }) => {
-                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    let client = upgrade.map(|(_, client)| client);
-                    let switched = client.and_then(|client| tunnel::open(flight, response, client));
-                    return switched.map_or_else(
-                        || {
-                            let denial = Denial::new(Code::UpstreamMalformed, "");
-                            self.fail(&denial.internal("it switched protocols without being asked"))
-                        },
-                        |switched| self.finish(switched),
-                    );
+        match ask::ask(flight, question, body).await {
+            Ok(Asked { mut head, incoming, lease }) => {
+                if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                    if !asks_upgrade || !tunnel::settle(&mut head.headers) {
+                        let denial = Denial::new(Code::UpstreamMalformed, "");
+                        let why = "it switched protocols without being asked";
+                        return self.fail(&denial.internal(why));
+                    }
+                } else {
+                    forward::strip_hop_by_hop(&mut head.headers);
                 }
-                let (mut head, incoming) = response.into_parts();
-                forward::strip_hop_by_hop(&mut head.headers);
                 head.version = Version::HTTP_11;
                 let body = ResponseBody::stream(incoming, lease, Rc::clone(flight));
                 self.finish(Response::from_parts(head, body))
@@ -312,7 +292,6 @@ impl Exchange<'_> {
         if let Some(seconds) = denial.retry_after_secs() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        self.close_before_large_body(headers);
         self.finish(response)
     }
 
@@ -323,21 +302,7 @@ impl Exchange<'_> {
         for (name, value) in answer.headers {
             response.headers_mut().append(name, value);
         }
-        self.close_before_large_body(response.headers_mut());
         self.finish(response)
-    }
-
-    /// An answer that does not wait for the request's body leaves bytes behind it that must not
-    /// be read as the next request. hyper drains a small body by itself.
-    fn close_before_large_body(&self, headers: &mut HeaderMap) {
-        let small = match self.body {
-            BodyLength::None => true,
-            BodyLength::Declared(length) => length <= DRAIN_BYTES_MAX,
-            BodyLength::Unknown => false,
-        };
-        if !small && self.flight.version != Version::HTTP_2 {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
     }
 
     /// The last step of every response: the rules' headers, the id, the clock.

@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use http::{Method, Version};
 use seaworthy_policy::Moment;
@@ -25,7 +24,7 @@ use crate::worker::{View, Worker};
 pub(crate) struct Flight {
     pub(crate) worker: Rc<Worker>,
     pub(crate) view: Rc<View>,
-    pub(crate) connection: Arc<Shared>,
+    pub(crate) connection: Rc<Shared>,
     /// Index into the snapshot's routes.
     pub(crate) route: Cell<usize>,
     pub(crate) started: Moment,
@@ -56,7 +55,7 @@ pub(crate) struct Flight {
 pub(crate) struct Start {
     pub(crate) worker: Rc<Worker>,
     pub(crate) view: Rc<View>,
-    pub(crate) connection: Arc<Shared>,
+    pub(crate) connection: Rc<Shared>,
     pub(crate) started: Moment,
     pub(crate) id: RequestId,
     pub(crate) client: Client,
@@ -186,7 +185,7 @@ impl Flight {
             reason: reason.or(self.failure.get()),
             upstream: self.upstream.get(),
         });
-        self.connection.end();
+        self.connection.request_ended();
     }
 }
 

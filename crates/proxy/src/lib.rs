@@ -15,6 +15,7 @@ mod exchange;
 mod flight;
 mod forward;
 mod gateway;
+mod http1;
 mod local;
 pub mod metrics;
 mod notes;

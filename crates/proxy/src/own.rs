@@ -9,12 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use seaworthy_policy::mode::Mode;
 use seaworthy_policy::problem::{self, Code, Denial};
 use seaworthy_policy::protection::{Answer, Request};
 use seaworthy_policy::record::Verdict;
 
+use crate::body::ClientBody;
 use crate::exchange::page;
 use crate::flight::Flight;
 
@@ -30,7 +30,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) async fn answer(
     flight: &Rc<Flight>,
     request: &Request<'_>,
-    incoming: Incoming,
+    body: ClientBody,
 ) -> Result<Answer, Denial> {
     let path = request.target.path().strip_prefix(PREFIX).unwrap_or_default();
     if let Some(code) = path.strip_prefix("problems/")
@@ -40,7 +40,7 @@ pub(crate) async fn answer(
         let content = problem::explain(code.entry());
         return Ok(page(StatusCode::OK, "text/html; charset=utf-8", content));
     }
-    let body = collect(incoming).await?;
+    let body = collect(body).await?;
     let snapshot = &flight.view.snapshot;
     for link in &flight.route().links {
         let mode = snapshot.modes.get(link.rule);
@@ -58,8 +58,8 @@ pub(crate) async fn answer(
     Err(Denial::new(Code::NotFound, ""))
 }
 
-async fn collect(incoming: Incoming) -> Result<Bytes, Denial> {
-    let limited = Limited::new(incoming, BODY_BYTES_MAX);
+async fn collect(body: ClientBody) -> Result<Bytes, Denial> {
+    let limited = Limited::new(body, BODY_BYTES_MAX);
     let collected = tokio::time::timeout(BODY_TIMEOUT, limited.collect())
         .await
         .map_err(|_| Denial::new(Code::BodyTimeout, ""))?

@@ -9,7 +9,7 @@ use seaworthy_policy::protection::Protection;
 use seaworthy_policy::record::{RouteId, RuleId};
 use seaworthy_policy::route::RouteTable;
 
-use crate::connection::guard::HeadLimits;
+use crate::http1::request::HeadLimits;
 use crate::upstream::Upstreams;
 
 /// Config and modes, compiled.

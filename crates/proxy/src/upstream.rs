@@ -3,6 +3,7 @@
 pub(crate) mod breaker;
 pub(crate) mod connect;
 pub mod health;
+pub(crate) mod http1;
 pub(crate) mod pool;
 
 use std::fmt;

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use seaworthy_policy::Moment;
@@ -43,8 +43,12 @@ pub(crate) struct Worker {
     connections: RefCell<HashMap<u64, Waker>>,
     connections_seen: Cell<u64>,
     draining: Cell<bool>,
+    date: Cell<(u64, HttpDate)>,
     emptied: tokio::sync::Notify,
 }
+
+/// A `Date` field's value.
+type HttpDate = [u8; 29];
 
 /// A snapshot as this worker uses it.
 pub(crate) struct View {
@@ -87,6 +91,7 @@ pub(crate) fn run(outfit: Outfit) -> std::io::Result<()> {
             connections: RefCell::default(),
             connections_seen: Cell::new(0),
             draining: Cell::new(false),
+            date: Cell::new((0, [0; 29])),
             emptied: tokio::sync::Notify::new(),
         });
         worker.live(listener, phase).await;
@@ -201,6 +206,18 @@ impl Worker {
         let fresh = Rc::new(View { snapshot, pool });
         self.view.replace(Rc::clone(&fresh));
         fresh
+    }
+
+    /// The time of day for a response, written once a second.
+    pub(crate) fn http_date(&self) -> HttpDate {
+        let unix_s = (self.clock.unix_ms(self.clock.now()) / 1000).unsigned_abs();
+        let (written_s, mut date) = self.date.get();
+        if written_s != unix_s {
+            let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(unix_s));
+            date.copy_from_slice(text.as_bytes());
+            self.date.set((unix_s, date));
+        }
+        date
     }
 
     /// Hands a record to the other side, or counts that there was no room.

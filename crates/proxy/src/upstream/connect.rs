@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Body;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::TlsStream;
 
+use super::http1::Connection;
 use super::{Upstream, UpstreamProtocol};
+use crate::http1::wire::Socket;
 use crate::local::LocalExecutor;
 
 /// Why there is no connection. Fits after "failed to connect to the upstream: ".
@@ -29,14 +31,8 @@ pub(crate) enum ConnectError {
 
 /// A connection that requests can be sent on.
 pub(crate) enum Sender<B> {
-    Http1(http1::SendRequest<B>),
+    Http1(Box<Connection<B>>),
     Http2(http2::SendRequest<B>),
-}
-
-/// A socket to an upstream, with what ALPN settled on.
-pub(crate) enum Socket {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// Opens a socket. `timeout` bounds name look-up, TCP and TLS together.
@@ -53,10 +49,18 @@ async fn open_untimed(upstream: &Upstream) -> Result<Socket, ConnectError> {
     let Some(tls) = &upstream.tls else { return Ok(Socket::Plain(tcp)) };
     let connector = TlsConnector::from(Arc::clone(&tls.config));
     let stream = connector.connect(tls.server_name.clone(), tcp).await?;
-    Ok(Socket::Tls(Box::new(stream)))
+    Ok(Socket::Tls(Box::new(TlsStream::Client(stream))))
 }
 
-/// Opens a connection and starts driving it on this thread.
+/// Whether HTTP/2 is spoken on `socket`.
+pub(crate) fn speaks_http2(upstream: &Upstream, socket: &Socket) -> bool {
+    match socket {
+        Socket::Plain(_) => upstream.protocol == UpstreamProtocol::Http2,
+        Socket::Tls(_) => socket.speaks_http2(),
+    }
+}
+
+/// Opens a connection; where HTTP/2 is spoken, it is driven on this thread.
 pub(crate) async fn connect<B>(
     upstream: &Upstream,
     timeout: Duration,
@@ -65,48 +69,25 @@ where
     B: Body<Data = bytes::Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    match open(upstream, timeout).await? {
-        Socket::Plain(tcp) => {
-            let http2 = upstream.protocol == UpstreamProtocol::Http2;
-            handshake(TokioIo::new(tcp), http2, upstream).await
+    let socket = open(upstream, timeout).await?;
+    if !speaks_http2(upstream, &socket) {
+        if upstream.protocol == UpstreamProtocol::Http2 {
+            return Err(ConnectError::NoHttp2);
         }
-        Socket::Tls(stream) => {
-            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            if upstream.protocol == UpstreamProtocol::Http2 && !http2 {
-                return Err(ConnectError::NoHttp2);
-            }
-            handshake(TokioIo::new(stream), http2, upstream).await
-        }
+        return Ok(Sender::Http1(Box::new(Connection::new(socket))));
     }
-}
-
-async fn handshake<T, B>(io: T, http2: bool, upstream: &Upstream) -> Result<Sender<B>, ConnectError>
-where
-    T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-    B: Body<Data = bytes::Bytes> + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+    let (sender, connection) = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        // A dead peer is noticed in 30 s, also while nothing is sent.
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .handshake(TokioIo::new(socket))
+        .await?;
     let name = Arc::clone(&upstream.name);
-    if http2 {
-        let (sender, connection) = http2::Builder::new(LocalExecutor)
-            .timer(TokioTimer::new())
-            // A dead peer is noticed in 30 s, also while nothing is sent.
-            .keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .handshake(io)
-            .await?;
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(upstream = %name, %error, "connection ended");
-            }
-        });
-        return Ok(Sender::Http2(sender));
-    }
-    let (sender, connection) = http1::Builder::new().handshake(io).await?;
     tokio::task::spawn_local(async move {
-        if let Err(error) = connection.with_upgrades().await {
+        if let Err(error) = connection.await {
             tracing::debug!(upstream = %name, %error, "connection ended");
         }
     });
-    Ok(Sender::Http1(sender))
+    Ok(Sender::Http2(sender))
 }

@@ -4,21 +4,23 @@
 //! no answer in time or no connection is not. The state changes only after so many results in
 //! a row, so that one slow answer is not an outage.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Uri;
-use http::header::HOST;
 use http::uri::PathAndQuery;
+use http::{Method, StatusCode, Uri};
 use http_body_util::Empty;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::MissedTickBehavior;
 
-use super::connect::{self, Socket};
-use super::{Upstream, UpstreamProtocol, Upstreams};
+use super::http1::{Connection, NoAnswer};
+use super::{Upstream, Upstreams, connect};
+use crate::http1::encode;
+use crate::http1::wire::Socket;
 
 /// How the checks are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,47 +78,40 @@ async fn check(upstream: &Upstream, checks: &HealthChecks) -> Result<(), String>
 async fn ask(upstream: &Upstream, checks: &HealthChecks) -> Result<(), String> {
     let socket =
         connect::open(upstream, checks.timeout).await.map_err(|error| error.to_string())?;
-    let status = match socket {
-        Socket::Plain(tcp) => {
-            let http2 = upstream.protocol == UpstreamProtocol::Http2;
-            get(TokioIo::new(tcp), http2, upstream, &checks.path).await
-        }
-        Socket::Tls(stream) => {
-            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            get(TokioIo::new(stream), http2, upstream, &checks.path).await
-        }
-    };
-    match status {
-        Ok(status) if status.as_u16() < 400 => Ok(()),
-        Ok(status) => Err(format!("status {status}")),
-        Err(error) => Err(error.to_string()),
-    }
+    let path = checks.path.parse().unwrap_or_else(|_| PathAndQuery::from_static("/"));
+    let status = if connect::speaks_http2(upstream, &socket) {
+        get_http2(socket, upstream, path).await.map_err(|error| error.to_string())
+    } else {
+        get_http1(socket, upstream, &path).await.map_err(|error| error.to_string())
+    }?;
+    if status.as_u16() < 400 { Ok(()) } else { Err(format!("status {status}")) }
 }
 
-async fn get<T>(
-    io: T,
-    http2: bool,
+async fn get_http1(
+    socket: Socket,
     upstream: &Upstream,
-    path: &str,
-) -> Result<http::StatusCode, hyper::Error>
-where
-    T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-{
-    let path = path.parse().unwrap_or_else(|_| PathAndQuery::from_static("/"));
+    path: &PathAndQuery,
+) -> Result<StatusCode, NoAnswer> {
+    let mut connection = Connection::new(socket);
+    connection.ask(&Method::GET, Empty::<Bytes>::new(), |out| {
+        encode::request_line(out, &Method::GET, path.as_str());
+        encode::field(out, "host", upstream.authority.as_bytes());
+        encode::field(out, "connection", b"close");
+    });
+    poll_fn(|cx| connection.poll_answer(cx)).await.map(|head| head.status)
+}
+
+async fn get_http2(
+    socket: Socket,
+    upstream: &Upstream,
+    path: PathAndQuery,
+) -> Result<StatusCode, hyper::Error> {
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await?;
+    let scheme = if upstream.spec.https { "https" } else { "http" };
+    let uri = Uri::builder().scheme(scheme).authority(upstream.authority.as_bytes());
     let mut request = http::Request::new(Empty::<Bytes>::new());
-    if http2 {
-        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
-        let scheme = if upstream.spec.https { "https" } else { "http" };
-        let uri = Uri::builder().scheme(scheme).authority(upstream.authority.as_bytes());
-        *request.uri_mut() = uri.path_and_query(path).build().unwrap_or_default();
-        let drive = tokio::spawn(connection);
-        let response = sender.send_request(request).await;
-        drive.abort();
-        return response.map(|response| response.status());
-    }
-    let (mut sender, connection) = http1::handshake(io).await?;
-    *request.uri_mut() = Uri::from(path);
-    request.headers_mut().insert(HOST, upstream.authority.clone());
+    *request.uri_mut() = uri.path_and_query(path).build().unwrap_or_default();
     let drive = tokio::spawn(connection);
     let response = sender.send_request(request).await;
     drive.abort();

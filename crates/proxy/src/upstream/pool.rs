@@ -11,12 +11,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use seaworthy_policy::Moment;
 
 use super::connect::{self, ConnectError, Sender};
+use super::http1::Connection;
 use super::{Upstream, UpstreamOptions, Upstreams};
 use crate::body::RequestBody;
+use crate::http1::wire::Wire;
 
 /// The connections of one worker to all upstreams.
 pub(crate) struct Pool {
@@ -35,7 +37,7 @@ pub(crate) struct Target {
 }
 
 struct Idle {
-    sender: http1::SendRequest<RequestBody>,
+    connection: Box<Connection<RequestBody>>,
     since: Moment,
 }
 
@@ -116,8 +118,8 @@ impl Pool {
         for target in &self.targets {
             let mut idle = target.idle.borrow_mut();
             let before = idle.len();
-            idle.retain(|idle| {
-                !idle.sender.is_closed() && now.since(idle.since) < self.options.timeout_idle
+            idle.retain_mut(|idle| {
+                now.since(idle.since) < self.options.timeout_idle && idle.connection.is_quiet()
             });
             target.open.set(target.open.get() - (before - idle.len()));
         }
@@ -163,9 +165,9 @@ impl Target {
             self.open.set(self.open.get() - 1);
         }
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { sender, since }) = idle.pop() {
-            if sender.is_ready() && now.since(since) < timeout_idle {
-                return Some(Sender::Http1(sender));
+        while let Some(Idle { mut connection, since }) = idle.pop() {
+            if now.since(since) < timeout_idle && connection.is_quiet() {
+                return Some(Sender::Http1(connection));
             }
             self.open.set(self.open.get() - 1);
         }
@@ -178,27 +180,36 @@ impl Lease {
         self.sender.as_mut().expect("a lease holds its sender until it is given back")
     }
 
-    /// Keeps the connection for the next request, once the response has been read to its end.
+    /// The connection of an HTTP/1 lease.
+    pub(crate) fn http1(&self) -> &Connection<RequestBody> {
+        let Some(Sender::Http1(connection)) = &self.sender else { unreachable!("{NOT_HTTP1}") };
+        connection
+    }
+
+    pub(crate) fn http1_mut(&mut self) -> &mut Connection<RequestBody> {
+        let Some(Sender::Http1(connection)) = &mut self.sender else { unreachable!("{NOT_HTTP1}") };
+        connection
+    }
+
+    /// Takes the connection out of the pool for good.
+    pub(crate) fn into_wire(mut self) -> Option<Wire> {
+        let Some(Sender::Http1(connection)) = self.sender.take() else { return None };
+        self.target.open.set(self.target.open.get() - 1);
+        Some(connection.into_wire())
+    }
+
+    /// Keeps the connection for the next request, if it can carry one.
     pub(crate) fn give_back(mut self, now: Moment) {
-        let Some(Sender::Http1(sender)) = self.sender.take() else { return };
-        if sender.is_ready() {
-            self.target.idle.borrow_mut().push(Idle { sender, since: now });
-        } else if sender.is_closed() {
-            self.target.open.set(self.target.open.get() - 1);
+        let Some(Sender::Http1(connection)) = self.sender.take() else { return };
+        if connection.is_reusable() {
+            self.target.idle.borrow_mut().push(Idle { connection, since: now });
         } else {
-            // The connection has not yet noticed that its response is over; it will, in the
-            // next turn of this thread.
-            let target = Rc::clone(&self.target);
-            tokio::task::spawn_local(async move {
-                let mut sender = sender;
-                match sender.ready().await {
-                    Ok(()) => target.idle.borrow_mut().push(Idle { sender, since: now }),
-                    Err(_) => target.open.set(target.open.get() - 1),
-                }
-            });
+            self.target.open.set(self.target.open.get() - 1);
         }
     }
 }
+
+const NOT_HTTP1: &str = "only what was asked over HTTP/1 is read over it";
 
 impl Drop for Lease {
     fn drop(&mut self) {
