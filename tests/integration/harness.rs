@@ -1,5 +1,6 @@
 //! Starts what a test needs and ends it again.
 
+pub(crate) mod ask;
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod upstream;

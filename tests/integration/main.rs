@@ -7,4 +7,5 @@ mod connections;
 mod edges;
 mod first_day;
 mod harness;
+mod lifecycle;
 mod raw_requests;
