@@ -251,3 +251,30 @@ async fn a_client_that_has_used_its_burst_is_still_limited_after_a_reload() {
     }
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_changed_file_is_taken_up_without_a_signal() {
+    let upstream = Upstream::ok().await;
+    let gateway = Gateway::start(upstream.addr, "").await;
+    write_config(
+        gateway.dir(),
+        "[protect.host_allowlist]\nmode = \"enforce\"\nhosts = [\"b.example\"]",
+    );
+    until("the file is noticed", async || {
+        (get(gateway.addr(), "/", &[]).await.statuses() == [421]).then_some(())
+    })
+    .await;
+    write_config(gateway.dir(), "[protect.host_allowlist]\nmode = \"enforse\"");
+    until("its fault is noticed", async || {
+        metric(gateway.console(), "seaworthy_config_reload_failed").await.filter(|is| *is == 1.0)
+    })
+    .await;
+    assert_eq!(get(gateway.addr(), "/", &[]).await.statuses(), [421], "the last one holds");
+    write_config(gateway.dir(), "");
+    until("the fault is mended", async || {
+        metric(gateway.console(), "seaworthy_config_reload_failed").await.filter(|is| *is == 0.0)
+    })
+    .await;
+    assert_eq!(get(gateway.addr(), "/", &[]).await.statuses(), [200]);
+    gateway.stop().await;
+}

@@ -148,15 +148,14 @@ impl Reloader {
         Ok((compiled.rules, generation))
     }
 
-    /// Reloads whenever the config's file has changed.
-    pub(super) async fn watch_file(self) {
+    /// Reloads whenever the config's file is another than `seen`.
+    pub(super) async fn watch_file(self, mut seen: Option<Stamp>) {
         let Some(path) = self.shared.inputs.path() else { return };
-        let mut seen = stamp(&path).await;
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let now = stamp(&path).await;
+            let now = Stamp::of(&path).await;
             // A file that is gone for a moment is being replaced.
             if now.is_some() && now != seen {
                 seen = now;
@@ -185,11 +184,26 @@ fn start_checks(publisher: &Publisher, checks: Option<HealthChecks>) -> Option<J
     checks.map(|checks| tokio::spawn(health::run(upstreams, checks)))
 }
 
-async fn stamp(path: &Path) -> Option<(u64, SystemTime)> {
-    let path = path.to_owned();
-    let read = move || {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some((metadata.len(), metadata.modified().ok()?))
-    };
-    tokio::task::spawn_blocking(read).await.ok().flatten()
+/// What tells one state of the config's file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    bytes: u64,
+    changed: SystemTime,
+}
+
+impl Stamp {
+    /// The file of `inputs` as it is now. Taken before the file is read, so that a change that
+    /// comes while the gateway starts is seen by the watcher.
+    pub(super) async fn of_config(inputs: &Inputs) -> Option<Self> {
+        Self::of(&inputs.path()?).await
+    }
+
+    async fn of(path: &Path) -> Option<Self> {
+        let path = path.to_owned();
+        let read = move || {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some(Self { bytes: metadata.len(), changed: metadata.modified().ok()? })
+        };
+        tokio::task::spawn_blocking(read).await.ok().flatten()
+    }
 }
