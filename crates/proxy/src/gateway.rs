@@ -38,7 +38,7 @@ pub struct GatewayOptions {
 pub enum StartError {
     #[error("{0} is in use: stop what listens there or choose another `listen.addr`")]
     InUse(SocketAddr),
-    #[error("{0} cannot be listened on: {1}")]
+    #[error("{0} cannot be listened on ({1}): choose another `listen.addr`")]
     Listen(SocketAddr, io::Error),
     #[error("a worker thread could not be started: {0}")]
     Thread(io::Error),

@@ -174,6 +174,8 @@ impl Worker {
             }
         };
         tokio::select! {
+            // Where nothing is left, nothing was cut off.
+            biased;
             () = emptied => {}
             () = ended => tracing::warn!(
                 connections = self.connections.borrow().len(),

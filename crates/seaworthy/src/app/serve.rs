@@ -12,7 +12,8 @@ const CONTROL_THREADS: usize = 2;
 
 /// Serves until SIGTERM or SIGINT. A second signal ends it at once.
 pub fn run(inputs: Inputs) -> Result<(), StartError> {
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let served = runtime.block_on(async {
         let mut signals = Signals::listen()?;
         let running = super::start(inputs).await?;
         announce(&running);
@@ -32,7 +33,10 @@ pub fn run(inputs: Inputs) -> Result<(), StartError> {
             }
         }
         Ok(())
-    })
+    });
+    // Dropped, it would wait for the drain that a second signal has cut short.
+    runtime.shutdown_background();
+    served
 }
 
 /// Returns when the process is asked to end.
