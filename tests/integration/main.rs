@@ -8,4 +8,5 @@ mod edges;
 mod first_day;
 mod harness;
 mod lifecycle;
+mod observability;
 mod raw_requests;
