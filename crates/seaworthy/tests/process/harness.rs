@@ -67,7 +67,7 @@ impl Process {
     }
 
     /// Waits for the line of the log with this `message`.
-    pub(crate) async fn says(&mut self, message: &str) -> Value {
+    pub(crate) async fn says(&self, message: &str) -> Value {
         let log = |line: &String| serde_json::from_str::<Value>(line).ok();
         let is_it = |line: &Value| line["message"].as_str().is_some_and(|m| m.contains(message));
         let mut said = self.said.clone();
@@ -106,7 +106,7 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) async fn start(command: Command) -> Self {
-        let mut process = Process::spawn(command);
+        let process = Process::spawn(command);
         let serving = process.says("serving").await;
         let addr = |name: &str| {
             let text = serving[name].as_str().expect("an address");
