@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::harness::ask::{get, metric, until};
+use crate::harness::ask::{body, get, metric, until};
 use crate::harness::client::{PATIENCE, read_replies};
 use crate::harness::{Gateway, Process, seaworthy, serve};
 
@@ -150,6 +150,38 @@ async fn sighup_takes_up_a_right_file_and_leaves_a_bad_one() {
 
     gateway.process.signal("TERM");
     assert_eq!(gateway.process.ended().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_reload_says_what_only_a_restart_changes() {
+    let dir = folder();
+    std::fs::write(dir.path().join("seaworthy.toml"), "[listen]\nworkers = 1\n").unwrap();
+    let gateway = Gateway::start(serve(dir.path(), service().await)).await;
+    replace_unseen(dir.path(), "[listen]\nworkers = 2\n");
+    gateway.process.signal("HUP");
+    let warning = gateway.process.says("these change with a restart").await;
+    assert_eq!(warning["keys"], "listen.workers");
+    gateway.process.says("the config was put in force").await;
+    assert_eq!(get(gateway.traffic, "/", &[]).await.statuses(), [200]);
+}
+
+#[tokio::test]
+async fn the_log_has_the_cause_by_the_id_that_the_client_was_told() {
+    let dir = folder();
+    let config = "[protect.host_allowlist]\nmode = \"enforce\"\nhosts = [\"a.example\"]\n";
+    std::fs::write(dir.path().join("seaworthy.toml"), config).unwrap();
+    let gateway = Gateway::start(serve(dir.path(), service().await)).await;
+    for (path, message, code) in [
+        ("/a%00?secret=1", "request failed", "malformed-target"),
+        ("/path?secret=1", "denied", "host-not-allowed"),
+    ] {
+        let reply = get(gateway.traffic, path, &[]).await;
+        let problem: serde_json::Value = serde_json::from_str(&body(&reply)).unwrap();
+        assert_eq!(problem["code"], code);
+        let line = gateway.process.says(message).await;
+        assert_eq!((&line["code"], &line["request"]), (&problem["code"], &problem["request_id"]));
+        assert!(!line.to_string().contains("secret"), "queries are never kept: {line}");
+    }
 }
 
 /// A start that fails: what is wrong, and what the one line says.
