@@ -280,7 +280,7 @@ impl ClientResolver {
             return None;
         }
         // A list names the hops; the last one is the proxy next to us.
-        let value = headers.get_all("x-forwarded-proto").into_iter().next_back()?.as_bytes();
+        let value = headers.get_all(X_FORWARDED_PROTO).into_iter().next_back()?.as_bytes();
         match value.rsplit(|byte| *byte == b',').next()?.trim_ascii() {
             b"https" => Some(true),
             b"http" => Some(false),
@@ -290,6 +290,7 @@ impl ClientResolver {
 }
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 impl fmt::Debug for ClientResolver {
     /// The key is a secret and stays out of logs.

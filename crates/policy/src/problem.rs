@@ -239,9 +239,9 @@ pub enum Rendering {
 impl Rendering {
     /// HTML only where a browser is navigating; every program gets JSON.
     pub fn for_request(headers: &http::HeaderMap) -> Self {
-        let is = |name: &str, want: &[u8]| headers.get(name).is_some_and(|v| v.as_bytes() == want);
-        if headers.contains_key("sec-fetch-mode") {
-            return if is("sec-fetch-mode", b"navigate") { Self::Html } else { Self::Json };
+        const SEC_FETCH_MODE: http::HeaderName = http::HeaderName::from_static("sec-fetch-mode");
+        if let Some(mode) = headers.get(SEC_FETCH_MODE) {
+            return if mode == "navigate" { Self::Html } else { Self::Json };
         }
         let accept = headers.get(http::header::ACCEPT).map(http::HeaderValue::as_bytes);
         match accept {

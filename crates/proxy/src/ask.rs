@@ -13,6 +13,7 @@ use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body::Body;
 use hyper::body::Incoming;
+use seaworthy_policy::Moment;
 use seaworthy_policy::problem::{Code, Denial};
 use seaworthy_policy::protection::Bound;
 use seaworthy_policy::target::Target;
@@ -20,18 +21,19 @@ use seaworthy_policy::target::Target;
 use crate::body::{ClientBody, RequestBody};
 use crate::chain::Timed;
 use crate::flight::Flight;
-use crate::http1::encode;
+use crate::forward::{self, Hop};
+use crate::http1::{Framing, encode};
 use crate::upstream::connect::Sender;
 use crate::upstream::http1::{Connection, NoAnswer};
 use crate::upstream::pool::{Lease, LendError};
 use crate::upstream::{HostHeader, Upstream};
 
 /// A request for the service, before it is known which upstream gets it.
-pub(crate) struct Question {
+pub(crate) struct Question<'a> {
     pub(crate) method: Method,
     pub(crate) target: Target,
     pub(crate) headers: HeaderMap,
-    pub(crate) authority: String,
+    pub(crate) hop: Hop<'a>,
 }
 
 /// The head of the service's answer, and the connection that its body is on.
@@ -45,23 +47,24 @@ pub(crate) struct Asked {
 /// Sends `question` with `body`, within the time that the rules allow.
 pub(crate) async fn ask(
     flight: &Rc<Flight>,
-    question: Question,
+    question: &Question<'_>,
     body: ClientBody,
 ) -> Result<Asked, Denial> {
     let body = RequestBody::new(body, Rc::clone(flight));
     let deadline = flight.judgement.borrow().deadline;
-    flight.asked_at.set(Some(flight.worker.clock.now()));
+    let now = flight.worker.now();
+    flight.asked_at.set(Some(now));
     let asked = match deadline {
         Some(timed @ Timed { enforced: true, .. }) => {
             tokio::select! {
                 biased;
-                asked = send(flight, question, body) => asked,
+                asked = send(flight, question, body, now) => asked,
                 denial = expiry(flight, timed) => return Err(denial),
             }
         }
-        _ => send(flight, question, body).await,
+        _ => send(flight, question, body, now).await,
     };
-    let now = flight.worker.clock.now();
+    let now = flight.worker.now();
     flight.answered_at.set(Some(now));
     if let Some(Timed { limit, link, enforced: false }) = deadline
         && now.since(flight.waiting_since()) > limit
@@ -91,14 +94,18 @@ async fn expiry(flight: &Flight, timed: Timed) -> Denial {
         .unwrap_or_else(|| Denial::new(Code::RequestTimeout, ""))
 }
 
-async fn send(flight: &Rc<Flight>, question: Question, body: RequestBody) -> Result<Asked, Denial> {
+async fn send(
+    flight: &Rc<Flight>,
+    question: &Question<'_>,
+    body: RequestBody,
+    mut now: Moment,
+) -> Result<Asked, Denial> {
     let worker = &flight.worker;
     let pool = &flight.view.pool;
     let host = flight.view.snapshot.upstreams.options.host;
     let repeatable = body.is_end_stream() && is_idempotent(&question.method);
     let (mut body, mut tried) = (Some(body), None);
     for attempt in 0..2 {
-        let now = worker.clock.now();
         let Some(target) = pool.pick(now, tried.as_ref()) else {
             return Err(unavailable("no upstream is healthy and not ejected"));
         };
@@ -107,7 +114,8 @@ async fn send(flight: &Rc<Flight>, question: Question, body: RequestBody) -> Res
             Ok(lease) => lease,
             Err(LendError::Full) => return Err(unavailable("connections_max is reached")),
             Err(LendError::Connect(error)) => {
-                target.upstream.failed(worker.clock.now());
+                now = worker.now();
+                target.upstream.failed(now);
                 if attempt == 0 && flight.view.snapshot.upstreams.list.len() > 1 {
                     tried = Some(target);
                     continue;
@@ -147,11 +155,12 @@ async fn send(flight: &Rc<Flight>, question: Question, body: RequestBody) -> Res
             return Err(denial);
         }
         let unsent = body.is_some();
+        now = worker.now();
         if attempt == 0 && lease.reused && failure.unanswered && (unsent || repeatable) {
             worker.shard.upstream_retries.add(1);
             continue;
         }
-        upstream.failed(worker.clock.now());
+        upstream.failed(now);
         return Err(Denial::new(failure.code, "")
             .internal(format!("{}: {}", upstream.name, failure.message)));
     }
@@ -195,7 +204,7 @@ fn is_idempotent(method: &Method) -> bool {
     method.is_safe() || matches!(*method, Method::PUT | Method::DELETE)
 }
 
-impl Question {
+impl Question<'_> {
     async fn ask_http1(
         &self,
         connection: &mut Connection<RequestBody>,
@@ -203,8 +212,9 @@ impl Question {
         upstream: &Upstream,
         host: HostHeader,
     ) -> Result<Answer, Failure> {
-        let bodiless = body.is_end_stream();
-        connection.ask(&self.method, body, |out| self.write(out, bodiless, upstream, host));
+        connection.ask(&self.method, body, |out, framing| {
+            self.write(out, framing, upstream, host);
+        });
         let answer = poll_fn(|cx| connection.poll_answer(cx)).await;
         let answer = answer.map_err(|error| Failure::of_http1(&error))?;
         let (mut head, ()) = Response::new(()).into_parts();
@@ -216,8 +226,7 @@ impl Question {
         Ok((head, None))
     }
 
-    /// Writes the head, but for how the body is framed.
-    fn write(&self, out: &mut Vec<u8>, bodiless: bool, upstream: &Upstream, host: HostHeader) {
+    fn write(&self, out: &mut Vec<u8>, framing: Framing, upstream: &Upstream, host: HostHeader) {
         out.reserve(HEAD_BYTES_USUAL);
         encode::request_line(out, &self.method, self.target.as_str());
         let host = match host {
@@ -225,19 +234,16 @@ impl Question {
             HostHeader::Keep => self.headers.get(HOST),
         };
         encode::field(out, "host", host.map_or(b"", |host| host.as_bytes()));
-        let mut length_known = false;
-        for (name, value) in &self.headers {
-            match *name {
-                HOST => continue,
-                CONTENT_LENGTH if !bodiless => continue,
-                CONTENT_LENGTH => length_known = true,
-                _ => {}
-            }
-            encode::field(out, name.as_str(), value.as_bytes());
-        }
+        let mut length_known = framing != Framing::None;
+        encode::message_fields(out, &self.headers, framing, |name| {
+            length_known |= *name == CONTENT_LENGTH;
+            *name == HOST || forward::is_own(name)
+        });
+        forward::own_fields(&self.headers, &self.hop, |name, value| {
+            encode::field(out, name.as_str(), value);
+        });
         // Some services answer 411 without it (RFC 9110, 8.6).
-        let expected = matches!(self.method, Method::POST | Method::PUT | Method::PATCH);
-        if bodiless && expected && !length_known {
+        if !length_known && matches!(self.method, Method::POST | Method::PUT | Method::PATCH) {
             encode::field(out, "content-length", b"0");
         }
     }
@@ -249,7 +255,7 @@ impl Question {
         host: HostHeader,
     ) -> Result<Request<RequestBody>, Denial> {
         let authority = match host {
-            HostHeader::Keep if !self.authority.is_empty() => self.authority.as_bytes(),
+            HostHeader::Keep if !self.hop.authority.is_empty() => self.hop.authority.as_bytes(),
             _ => upstream.authority.as_bytes(),
         };
         let uri = Uri::builder()
@@ -261,8 +267,7 @@ impl Question {
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
-        // Values are shared, not copied.
-        *request.headers_mut() = self.headers.clone();
+        *request.headers_mut() = forward::with_own(&self.headers, &self.hop);
         request.headers_mut().remove(HOST);
         Ok(request)
     }

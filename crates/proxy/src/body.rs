@@ -190,7 +190,7 @@ impl ResponseBody {
             _ => None,
         };
         if let Some(lease) = lease {
-            lease.give_back(self.flight.worker.clock.now());
+            lease.give_back(self.flight.worker.recently());
         }
     }
 

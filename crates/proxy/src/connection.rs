@@ -23,9 +23,9 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use self::shared::Shared;
 use crate::exchange::Peer;
+use crate::forward::PeerText;
 use crate::http1::wire::{Socket, Wire};
 use crate::snapshot::ConnectionLimits;
-use crate::stats::Shard;
 use crate::worker::Worker;
 
 /// How long a client that was answered early may go on sending before the socket is closed.
@@ -42,33 +42,47 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, ip: IpAddr, id:
     let limits = view.snapshot.limits;
     let tls = view.snapshot.tls.clone();
     drop(view);
-    if let Some((socket, scheme)) = open(&shard, stream, tls, limits.timeout_head).await {
-        let shared = Rc::new(Shared::new(worker.clock));
-        let peer =
-            Rc::new(Peer { worker: Rc::clone(&worker), shared: Rc::clone(&shared), ip, scheme });
-        let watchdog = Watchdog { worker, shared, limits, id };
-        watchdog.guard(serve_http(peer, Wire::new(socket), limits)).await;
-    }
+    let shared = Rc::new(Shared::new(worker.clock));
+    let watchdog = Watchdog { worker: Rc::clone(&worker), shared: Rc::clone(&shared), limits, id };
+    let connection = async {
+        let Some((socket, scheme)) = open(&worker, &shared, stream, tls).await else { return };
+        let peer = Rc::new(Peer {
+            worker: Rc::clone(&worker),
+            shared: Rc::clone(&shared),
+            ip,
+            ip_text: PeerText::new(ip),
+            scheme,
+        });
+        serve_http(peer, Wire::new(socket), limits).await;
+    };
+    watchdog.guard(connection).await;
     shard.connections_open.sub(1);
 }
 
-/// Makes the TLS handshake where there is one to make.
+/// Makes the TLS handshake where there is one to make. It has as much time as a head, and none
+/// where the gateway drains.
 async fn open(
-    shard: &Shard,
+    worker: &Worker,
+    shared: &Shared,
     stream: TcpStream,
     tls: Option<Arc<rustls::ServerConfig>>,
-    timeout: Duration,
 ) -> Option<(Socket, Scheme)> {
     let Some(config) = tls else { return Some((Socket::Plain(stream), Scheme::Http)) };
-    let handshake = Box::pin(TlsAcceptor::from(config).accept(stream));
-    match tokio::time::timeout(timeout, handshake).await {
-        Ok(Ok(stream)) => {
+    let mut handshake = Box::pin(TlsAcceptor::from(config).accept(stream));
+    shared.head_began();
+    let shaken = poll_fn(|cx| match handshake.as_mut().poll(cx) {
+        Poll::Pending if shared.is_winding_up() || shared.head_expired() => Poll::Ready(None),
+        shaken => shaken.map(Some),
+    });
+    match shaken.await {
+        Some(Ok(stream)) => {
+            shared.head_ended();
             return Some((Socket::Tls(Box::new(TlsStream::Server(stream))), Scheme::Https));
         }
-        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake did not succeed"),
-        Err(_) => tracing::debug!("TLS handshake took too long"),
+        Some(Err(error)) => tracing::debug!(%error, "TLS handshake did not succeed"),
+        None => tracing::debug!("TLS handshake took too long"),
     }
-    shard.tls_failures.add(1);
+    worker.shard.tls_failures.add(1);
     None
 }
 
@@ -140,6 +154,7 @@ impl Watchdog {
         let mut due = self.shared.clock.now().after(self.limits.timeout_idle).as_nanos();
         let mut timer = pin!(tokio::time::sleep_until(self.shared.clock.instant(due)));
         let mut registered = false;
+        let mut armed = false;
         poll_fn(|cx| {
             if !registered {
                 self.worker.wake_on_drain(self.id, cx.waker());
@@ -157,8 +172,14 @@ impl Watchdog {
                 if nearest < due {
                     due = nearest;
                     timer.as_mut().reset(self.shared.clock.instant(due));
+                    armed = false;
                 }
-                if timer.as_mut().poll(cx).is_pending() {
+                // Once it is armed it wakes this task, and polling it again would be for nothing.
+                if armed && !timer.is_elapsed() {
+                    return Poll::Pending;
+                }
+                armed = timer.as_mut().poll(cx).is_pending();
+                if armed {
                     return Poll::Pending;
                 }
                 let now = self.shared.clock.now();

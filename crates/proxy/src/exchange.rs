@@ -20,7 +20,7 @@ use crate::body::{ClientBody, ResponseBody};
 use crate::chain::{self, Flow};
 use crate::connection::shared::Shared;
 use crate::flight::{Flight, Start};
-use crate::forward::{self, Hop, X_REQUEST_ID};
+use crate::forward::{self, Hop, PeerText, X_REQUEST_ID};
 use crate::http1::request::Refusal;
 use crate::notes::Note;
 use crate::worker::Worker;
@@ -31,6 +31,7 @@ pub(crate) struct Peer {
     pub(crate) worker: Rc<Worker>,
     pub(crate) shared: Rc<Shared>,
     pub(crate) ip: IpAddr,
+    pub(crate) ip_text: PeerText,
     pub(crate) scheme: Scheme,
 }
 
@@ -83,7 +84,7 @@ impl<'a> Exchange<'a> {
         peer.shared.request_began();
         let worker = Rc::clone(&peer.worker);
         let view = worker.view();
-        let started = worker.clock.now();
+        let started = worker.now();
         let clients = &view.snapshot.clients;
         let client = clients.resolve(peer.ip, &head.headers);
         let scheme = match clients.forwarded_https(&client, &head.headers) {
@@ -199,7 +200,7 @@ impl<'a> Exchange<'a> {
     ) -> Response<ResponseBody> {
         let flight = &self.flight;
         let hop = Hop {
-            peer: self.peer.ip,
+            peer: &self.peer.ip_text,
             trusted: flight.client.via_trusted_proxy,
             scheme: flight.scheme,
             authority: &checked.authority,
@@ -209,20 +210,15 @@ impl<'a> Exchange<'a> {
             trace: checked.trace,
             trace_restarted: checked.trace_restarted,
         };
-        forward::set_own(&mut head.headers, &hop);
         let upgrade = upgrade.filter(tunnel::is_offered);
         let asks_upgrade = upgrade.is_some();
         if let Some(protocol) = upgrade {
             head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             head.headers.insert(UPGRADE, protocol);
         }
-        let question = Question {
-            method: head.method,
-            target: checked.target,
-            headers: head.headers,
-            authority: checked.authority,
-        };
-        match ask::ask(flight, question, body).await {
+        let question =
+            Question { method: head.method, target: checked.target, headers: head.headers, hop };
+        match ask::ask(flight, &question, body).await {
             Ok(Asked { mut head, incoming, lease }) => {
                 if head.status == StatusCode::SWITCHING_PROTOCOLS {
                     if !asks_upgrade || !tunnel::settle(&mut head.headers) {
@@ -317,7 +313,7 @@ impl<'a> Exchange<'a> {
         headers.entry(X_REQUEST_ID).or_insert_with(|| {
             HeaderValue::from_str(&flight.id).expect("an id has only visible characters")
         });
-        let now = flight.worker.clock.now();
+        let now = flight.worker.now();
         let own = match (flight.asked_at.get(), flight.answered_at.get()) {
             (Some(asked), Some(answered)) => asked.since(flight.started) + now.since(answered),
             (Some(asked), None) => asked.since(flight.started),

@@ -101,7 +101,7 @@ impl Flight {
     pub(crate) fn receive(&self, count: u64) -> Option<Denial> {
         let total = self.request_bytes.get() + count;
         self.request_bytes.set(total);
-        self.body_moved_at.set(Some(self.worker.clock.now()));
+        self.body_moved_at.set(Some(self.worker.now()));
         let limit = self.judgement.borrow().body_max;
         match limit {
             Some(Sized { link, limit, enforced }) if total > limit => {
@@ -126,7 +126,7 @@ impl Flight {
         }
         let ending = self.ending.get().unwrap_or(ending);
         let worker = &self.worker;
-        let now = worker.clock.now();
+        let now = worker.now();
         let judgement = self.judgement.borrow();
         let route = self.route();
         let status = self.status.get();
@@ -185,7 +185,7 @@ impl Flight {
             reason: reason.or(self.failure.get()),
             upstream: self.upstream.get(),
         });
-        self.connection.request_ended();
+        self.connection.request_ended(now);
     }
 }
 

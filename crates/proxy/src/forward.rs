@@ -89,9 +89,10 @@ fn strip_named(headers: &mut HeaderMap) -> Option<HeaderValue> {
     upgrade.filter(|_| upgrades)
 }
 
-/// What a request says of its way here, for [`set_own`].
+/// What a request says of its way here, in our words.
+#[derive(Clone, Copy)]
 pub(crate) struct Hop<'a> {
-    pub(crate) peer: IpAddr,
+    pub(crate) peer: &'a PeerText,
     pub(crate) trusted: bool,
     pub(crate) scheme: Scheme,
     pub(crate) authority: &'a str,
@@ -103,54 +104,112 @@ pub(crate) struct Hop<'a> {
     pub(crate) trace_restarted: bool,
 }
 
-/// Sets our own fields on a request to the service.
-pub(crate) fn set_own(headers: &mut HeaderMap, hop: &Hop<'_>) {
-    // The gateway has answered 100-continue by itself once it reads the body.
-    headers.remove(EXPECT);
-    let mut peer = ArrayString::<64>::new();
-    write!(peer, "{}", hop.peer.to_canonical()).expect("an address fits");
-    if !hop.trusted {
-        headers.remove(FORWARDED);
-        headers.insert(X_FORWARDED_FOR, value(&peer));
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(hop.scheme.as_str()));
-        if let Ok(host) = HeaderValue::from_str(hop.authority) {
-            headers.insert(X_FORWARDED_HOST, host);
-        }
-    } else {
-        append_to_list(headers, &X_FORWARDED_FOR, &peer);
-        if headers.contains_key(FORWARDED) {
-            let mut element = ArrayString::<64>::new();
-            let written = match hop.peer.to_canonical() {
-                IpAddr::V4(ip) => write!(element, "for={ip}"),
-                IpAddr::V6(ip) => write!(element, "for=\"[{ip}]\""),
-            };
-            written.expect("an address fits");
-            append_to_list(headers, &FORWARDED, &element);
-        }
-        let scheme = HeaderValue::from_static(hop.scheme.as_str());
-        headers.entry(X_FORWARDED_PROTO).or_insert(scheme);
-        if let Ok(host) = HeaderValue::from_str(hop.authority) {
-            headers.entry(X_FORWARDED_HOST).or_insert(host);
-        }
-    }
-    append_to_list(headers, &VIA, &via(hop.version, hop.pseudonym));
-    headers.insert(X_REQUEST_ID, value(hop.request_id));
-    let trace = hop.trace.to_bytes();
-    headers.insert(TRACEPARENT, HeaderValue::from_bytes(&trace).expect("hex and dashes"));
-    if hop.trace_restarted {
-        headers.remove(TRACESTATE);
+/// The address on the other end of a connection, as fields name it. Written once for all of
+/// its requests.
+#[derive(Debug)]
+pub(crate) struct PeerText {
+    ip: ArrayString<40>,
+    /// `for=192.0.2.60`, `for="[2001:db8::1]"`
+    element: ArrayString<48>,
+}
+
+impl PeerText {
+    pub(crate) fn new(ip: IpAddr) -> Self {
+        let mut text = Self { ip: ArrayString::new(), element: ArrayString::new() };
+        let ip = ip.to_canonical();
+        let written = write!(text.ip, "{ip}").and_then(|()| match ip {
+            IpAddr::V4(ip) => write!(text.element, "for={ip}"),
+            IpAddr::V6(ip) => write!(text.element, "for=\"[{ip}]\""),
+        });
+        written.expect("an address has at most 39 characters");
+        text
     }
 }
+
+/// Whether [`own_fields`] says what becomes of a field.
+pub(crate) fn is_own(name: &HeaderName) -> bool {
+    match *name {
+        EXPECT | FORWARDED | VIA => true,
+        _ => matches!(
+            name.as_str(),
+            "x-forwarded-for"
+                | "x-forwarded-proto"
+                | "x-forwarded-host"
+                | "x-request-id"
+                | "traceparent"
+                | "tracestate"
+        ),
+    }
+}
+
+/// Gives `set` our own fields for a request to the service, in place of those that `headers` has
+/// of them. `Expect` goes: the gateway answers it by itself once it reads the body.
+pub(crate) fn own_fields(
+    headers: &HeaderMap,
+    hop: &Hop<'_>,
+    mut set: impl FnMut(&HeaderName, &[u8]),
+) {
+    if hop.trusted {
+        set(&X_FORWARDED_FOR, &joined(headers, &X_FORWARDED_FOR, &hop.peer.ip));
+        if headers.contains_key(FORWARDED) {
+            set(&FORWARDED, &joined(headers, &FORWARDED, &hop.peer.element));
+        }
+    } else {
+        set(&X_FORWARDED_FOR, hop.peer.ip.as_bytes());
+    }
+    for (name, ours) in
+        [(X_FORWARDED_PROTO, hop.scheme.as_str()), (X_FORWARDED_HOST, hop.authority)]
+    {
+        if hop.trusted && headers.contains_key(&name) {
+            for given in headers.get_all(&name) {
+                set(&name, given.as_bytes());
+            }
+        } else {
+            set(&name, ours.as_bytes());
+        }
+    }
+    let via = via(hop.version, hop.pseudonym);
+    if headers.contains_key(VIA) {
+        set(&VIA, &joined(headers, &VIA, &via));
+    } else {
+        set(&VIA, via.as_bytes());
+    }
+    set(&X_REQUEST_ID, hop.request_id.as_bytes());
+    set(&TRACEPARENT, &hop.trace.to_bytes());
+    if !hop.trace_restarted {
+        for state in headers.get_all(TRACESTATE) {
+            set(&TRACESTATE, state.as_bytes());
+        }
+    }
+}
+
+/// `headers` with our own fields set.
+pub(crate) fn with_own(headers: &HeaderMap, hop: &Hop<'_>) -> HeaderMap {
+    let mut with = HeaderMap::with_capacity(headers.len() + OWN_FIELDS_MAX);
+    for (name, value) in headers.iter().filter(|(name, _)| !is_own(name)) {
+        with.append(name.clone(), value.clone());
+    }
+    own_fields(headers, hop, |name, value| {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            with.append(name.clone(), value);
+        }
+    });
+    with
+}
+
+const OWN_FIELDS_MAX: usize = 8;
 
 /// `1.1 seaworthy-1a2b3c4d`
 pub(crate) fn via(version: Version, pseudonym: &str) -> ArrayString<48> {
     let received = match version {
-        Version::HTTP_2 => "2",
-        Version::HTTP_10 => "1.0",
-        _ => "1.1",
+        Version::HTTP_2 => "2 ",
+        Version::HTTP_10 => "1.0 ",
+        _ => "1.1 ",
     };
     let mut via = ArrayString::new();
-    write!(via, "{received} {pseudonym}").expect("a pseudonym has at most 40 characters");
+    via.push_str(received);
+    // It has at most 40 characters.
+    via.push_str(pseudonym);
     via
 }
 
@@ -163,26 +222,15 @@ pub(crate) fn has_passed(headers: &HeaderMap, pseudonym: &str) -> bool {
     })
 }
 
-/// Adds `item` to a list field, in one line as old services expect it.
-fn append_to_list(headers: &mut HeaderMap, name: &HeaderName, item: &str) {
-    let Some(first) = headers.get(name) else {
-        headers.insert(name, value(item));
-        return;
-    };
-    let mut joined = first.as_bytes().to_vec();
-    for more in headers.get_all(name).iter().skip(1) {
+/// A list field with `item` added, in one line as old services expect it.
+fn joined(headers: &HeaderMap, name: &HeaderName, item: &str) -> Vec<u8> {
+    let mut joined = Vec::new();
+    for value in headers.get_all(name) {
+        joined.extend_from_slice(value.as_bytes());
         joined.extend_from_slice(b", ");
-        joined.extend_from_slice(more.as_bytes());
     }
-    joined.extend_from_slice(b", ");
     joined.extend_from_slice(item.as_bytes());
-    if let Ok(joined) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
-        headers.insert(name, joined);
-    }
-}
-
-fn value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).expect("an address, a name or an id has only visible characters")
+    joined
 }
 
 /// An id that a trusted proxy gave the request, where it is one we would give.
@@ -243,10 +291,12 @@ mod tests {
     }
 
     fn hop(trusted: bool) -> Hop<'static> {
-        static ID: std::sync::LazyLock<RequestId> =
-            std::sync::LazyLock::new(|| RequestId::from("id-1").unwrap());
+        use std::sync::LazyLock;
+        static ID: LazyLock<RequestId> = LazyLock::new(|| RequestId::from("id-1").unwrap());
+        static PEER: LazyLock<PeerText> =
+            LazyLock::new(|| PeerText::new("10.0.0.9".parse().unwrap()));
         Hop {
-            peer: "10.0.0.9".parse().unwrap(),
+            peer: &PEER,
             trusted,
             scheme: Scheme::Http,
             authority: "shop.example",
@@ -273,8 +323,7 @@ mod tests {
             (false, ["10.0.0.9", "http", "shop.example"]),
             (true, ["6.6.6.6, 1.1.1.1, 10.0.0.9", "https", "evil.example"]),
         ] {
-            let mut headers = headers(&sent);
-            set_own(&mut headers, &hop(trusted));
+            let headers = with_own(&headers(&sent), &hop(trusted));
             for (name, want) in
                 [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST].iter().zip(want)
             {

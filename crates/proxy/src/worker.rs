@@ -43,6 +43,7 @@ pub(crate) struct Worker {
     connections: RefCell<HashMap<u64, Waker>>,
     connections_seen: Cell<u64>,
     draining: Cell<bool>,
+    recently: Cell<Moment>,
     date: Cell<(u64, HttpDate)>,
     emptied: tokio::sync::Notify,
 }
@@ -91,6 +92,7 @@ pub(crate) fn run(outfit: Outfit) -> std::io::Result<()> {
             connections: RefCell::default(),
             connections_seen: Cell::new(0),
             draining: Cell::new(false),
+            recently: Cell::new(clock.now()),
             date: Cell::new((0, [0; 29])),
             emptied: tokio::sync::Notify::new(),
         });
@@ -210,9 +212,20 @@ impl Worker {
         fresh
     }
 
+    pub(crate) fn now(&self) -> Moment {
+        let now = self.clock.now();
+        self.recently.set(now);
+        now
+    }
+
+    /// When the clock was last read: soon enough ago for what is measured in seconds.
+    pub(crate) fn recently(&self) -> Moment {
+        self.recently.get()
+    }
+
     /// The time of day for a response, written once a second.
     pub(crate) fn http_date(&self) -> HttpDate {
-        let unix_s = (self.clock.unix_ms(self.clock.now()) / 1000).unsigned_abs();
+        let unix_s = (self.clock.unix_ms(self.recently()) / 1000).unsigned_abs();
         let (written_s, mut date) = self.date.get();
         if written_s != unix_s {
             let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(unix_s));

@@ -167,6 +167,7 @@ const REPORT_PATH: &str = "csp-report";
 /// Violations of one post that count.
 const VIOLATIONS_MAX: usize = 100;
 
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 const REPORTING_ENDPOINTS: HeaderName = HeaderName::from_static("reporting-endpoints");
 const ENDPOINTS: HeaderValue = HeaderValue::from_static("seaworthy=\"/.seaworthy/csp-report\"");
 
@@ -238,7 +239,7 @@ fn asks_for_page(request: &Request<'_>) -> bool {
     if request.method != Method::GET && request.method != Method::POST {
         return false;
     }
-    match request.headers.get("sec-fetch-dest") {
+    match request.headers.get(SEC_FETCH_DEST) {
         Some(dest) => {
             matches!(dest.as_bytes(), b"document" | b"iframe" | b"frame" | b"embed" | b"object")
         }

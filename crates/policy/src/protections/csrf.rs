@@ -103,6 +103,8 @@ const TTL_S: std::ops::RangeInclusive<u64> = 60..=30 * 86_400;
 /// The token page, below `/.seaworthy/`.
 const TOKEN_PATH: &str = "csrf";
 
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 struct Csrf {
     strategy: Strategy,
     cookie: CookieName,
@@ -170,7 +172,7 @@ impl Csrf {
         let trusted = origin.is_some_and(|origin| {
             self.trusted_origins.iter().any(|trusted| trusted.as_str().as_bytes() == origin)
         });
-        let passes = match request.headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
+        let passes = match request.headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes) {
             Some(b"same-origin" | b"none") => true,
             Some(_) => trusted,
             None => origin.is_none_or(|origin| trusted || is_own(origin, request)),
@@ -318,7 +320,7 @@ fn from_hex(text: &[u8]) -> Option<[u8; TOKEN_BYTES]> {
 
 impl Csrf {
     fn cross_site(&self, request: &Request<'_>, origin: Option<&[u8]>) -> Denial {
-        let site = request.headers.get("sec-fetch-site").map_or(&b""[..], HeaderValue::as_bytes);
+        let site = request.headers.get(SEC_FETCH_SITE).map_or(&b""[..], HeaderValue::as_bytes);
         let shown = Quoted(origin.unwrap_or_default());
         let detail = match origin {
             Some(origin) => {

@@ -315,21 +315,10 @@ impl Link {
         let reason = head.extensions.get::<Reason>().map(|reason| &*reason.0);
         encode::status_line(out, version, head.status, reason);
         let mut dated = false;
-        for (name, value) in &head.headers {
-            match *name {
-                CONNECTION => continue,
-                // What is sent is what is said. The answer to HEAD, and 304, describe another.
-                CONTENT_LENGTH
-                    if framing != Framing::None || head.status == StatusCode::NO_CONTENT =>
-                {
-                    continue;
-                }
-                DATE => dated = true,
-                _ => {}
-            }
-            encode::field(out, name.as_str(), value.as_bytes());
-        }
-        encode::framing(out, framing);
+        encode::message_fields(out, &head.headers, framing, |name| {
+            dated |= *name == DATE;
+            *name == CONNECTION || *name == CONTENT_LENGTH && head.status == StatusCode::NO_CONTENT
+        });
         if !dated {
             encode::field(out, "date", &self.peer.worker.http_date());
         }

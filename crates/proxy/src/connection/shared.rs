@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use seaworthy_policy::Moment;
+
 use crate::clock::Clock;
 
 /// Nanoseconds on the worker's clock; 0 means "not".
@@ -55,10 +57,10 @@ impl Shared {
     }
 
     /// Its response has left or was given up.
-    pub(crate) fn request_ended(&self) {
+    pub(crate) fn request_ended(&self, now: Moment) {
         self.in_flight.set(self.in_flight.get() - 1);
         if self.in_flight.get() == 0 {
-            self.begin(&self.idle_since);
+            self.idle_since.set(now.as_nanos().max(1));
         }
     }
 

@@ -2,9 +2,10 @@
 
 use std::io::Write as _;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
-use super::Framing;
+use super::{Framing, decimal};
 
 /// `GET /path HTTP/1.1`
 pub(crate) fn request_line(out: &mut Vec<u8>, method: &Method, target: &str) {
@@ -42,14 +43,38 @@ pub(crate) fn fields(out: &mut Vec<u8>, headers: &HeaderMap<HeaderValue>) {
     }
 }
 
-/// The field that says how the body ends. A body that ends with its connection needs none.
-pub(crate) fn framing(out: &mut Vec<u8>, framing: Framing) {
+/// The fields of a message with a body framed as `framing`, but for those that `skip` names.
+///
+/// Where there is no body, a Content-Length describes another (that of the GET for a HEAD), and
+/// stays as it is.
+pub(crate) fn message_fields(
+    out: &mut Vec<u8>,
+    headers: &HeaderMap<HeaderValue>,
+    framing: Framing,
+    mut skip: impl FnMut(&HeaderName) -> bool,
+) {
+    let mut framed = matches!(framing, Framing::None | Framing::UntilClose);
+    for (name, value) in headers {
+        if skip(name) {
+            continue;
+        }
+        if *name == CONTENT_LENGTH {
+            match framing {
+                Framing::None => {}
+                Framing::Length(length) if decimal(value.as_bytes()) == Some(length) => {
+                    framed = true;
+                }
+                _ => continue,
+            }
+        }
+        field(out, name.as_str(), value.as_bytes());
+    }
     match framing {
-        Framing::Length(length) => {
-            write!(out, "content-length: {length}\r\n").expect("a Vec takes every write");
+        Framing::Length(length) if !framed => {
+            field(out, "content-length", itoa::Buffer::new().format(length).as_bytes());
         }
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Framing::None | Framing::UntilClose => {}
+        _ => {}
     }
 }
 

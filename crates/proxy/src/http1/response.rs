@@ -86,12 +86,16 @@ fn find_end(input: &[u8]) -> Option<usize> {
 }
 
 fn read(head: &Bytes, method: &Method) -> Result<ResponseHead, MalformedResponse> {
-    let mut lines =
-        head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let (http_11, status, reason) = read_status_line(lines.next().unwrap_or_default())?;
+    let (line, mut rest) = split_line(head);
+    let (http_11, status, reason) = read_status_line(line)?;
     let mut fields = Fields::new(http_11);
-    for line in lines.take_while(|line| !line.is_empty()) {
+    loop {
+        let (line, behind) = split_line(rest);
+        if line.is_empty() {
+            break;
+        }
         fields.read(head, line)?;
+        rest = behind;
     }
     let usual = status.canonical_reason().is_some_and(|usual| usual.as_bytes() == reason);
     Ok(ResponseHead {
@@ -101,6 +105,13 @@ fn read(head: &Bytes, method: &Method) -> Result<ResponseHead, MalformedResponse
         keep_alive: fields.keep_alive,
         headers: fields.headers,
     })
+}
+
+/// The first line of `rest` without its end, and what is behind it.
+fn split_line(rest: &[u8]) -> (&[u8], &[u8]) {
+    let Some(end) = memchr::memchr(b'\n', rest) else { return (rest, &[]) };
+    let line = &rest[..end];
+    (line.strip_suffix(b"\r").unwrap_or(line), &rest[end + 1..])
 }
 
 /// Whether the version is 1.1, the status and the reason.

@@ -93,7 +93,7 @@ async fn get_http1(
     path: &PathAndQuery,
 ) -> Result<StatusCode, NoAnswer> {
     let mut connection = Connection::new(socket);
-    connection.ask(&Method::GET, Empty::<Bytes>::new(), |out| {
+    connection.ask(&Method::GET, Empty::<Bytes>::new(), |out, _| {
         encode::request_line(out, &Method::GET, path.as_str());
         encode::field(out, "host", upstream.authority.as_bytes());
         encode::field(out, "connection", b"close");

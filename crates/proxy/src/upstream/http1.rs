@@ -67,17 +67,20 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         }
     }
 
-    /// Begins an exchange. `write` writes the head, up to its last field; how the body is framed
-    /// is added here.
-    pub(crate) fn ask(&mut self, method: &Method, body: B, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Begins an exchange. `write` writes the head, up to its last field.
+    pub(crate) fn ask(
+        &mut self,
+        method: &Method,
+        body: B,
+        write: impl FnOnce(&mut Vec<u8>, Framing),
+    ) {
         let framing = match body.size_hint().exact() {
             _ if body.is_end_stream() => Framing::None,
             Some(length) => Framing::Length(length),
             None => Framing::Chunked,
         };
         let out = self.outlet.end();
-        write(out);
-        encode::framing(out, framing);
+        write(out, framing);
         out.extend_from_slice(b"\r\n");
         self.method = method.clone();
         self.chunked = framing == Framing::Chunked;
