@@ -12,6 +12,7 @@ use seaworthy_policy::protection::BodyLength;
 use seaworthy_policy::record::Ending;
 use tokio::time::Sleep;
 
+use crate::chain::Decoration;
 use crate::connection::http1::Upload;
 use crate::flight::Flight;
 use crate::http1::body::BodyError;
@@ -153,6 +154,7 @@ impl Body for RequestBody {
 /// What the client is sent. When it is dropped, the request is over.
 pub(crate) struct ResponseBody {
     content: Content,
+    decoration: Decoration,
     flight: Rc<Flight>,
     failed: bool,
 }
@@ -165,8 +167,12 @@ enum Content {
 }
 
 impl ResponseBody {
-    pub(crate) const fn whole(content: Bytes, flight: Rc<Flight>) -> Self {
-        Self { content: Content::Whole(content), flight, failed: false }
+    pub(crate) fn whole(content: Bytes, flight: Rc<Flight>) -> Self {
+        Self::new(Content::Whole(content), flight)
+    }
+
+    fn new(content: Content, flight: Rc<Flight>) -> Self {
+        Self { content, decoration: Decoration::default(), flight, failed: false }
     }
 
     /// The service's body; `incoming` where it comes over HTTP/2.
@@ -175,7 +181,16 @@ impl ResponseBody {
             Some(incoming) => Content::Http2(incoming, Some(lease)),
             None => Content::Http1(Some(lease)),
         };
-        Self { content, flight, failed: false }
+        Self::new(content, flight)
+    }
+
+    /// The changes to the headers that this is the body of.
+    pub(crate) fn decorate(&mut self, decoration: Decoration) {
+        self.decoration = decoration;
+    }
+
+    pub(crate) fn take_decoration(&mut self) -> Decoration {
+        std::mem::take(&mut self.decoration)
     }
 
     /// Gives the connection back as soon as the last byte has come, before it has been sent on.

@@ -7,14 +7,13 @@
 //!    would be that of everyone behind its address.
 //! 5. The first enforced denial or answer ends the chain. Rules behind it leave no evidence.
 
-use http::header::{Entry, VARY};
+use http::header::VARY;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use seaworthy_policy::client::ClientKey;
 use seaworthy_policy::mode::{Mode, Share};
 use seaworthy_policy::problem::Denial;
 use seaworthy_policy::protection::{
     Answer, Apply, Bound, Conflict, Edit, Edits, Effects, Outcome, Permit, Request, Response,
-    Scheme,
 };
 use seaworthy_policy::record::{Verdict, Verdicts};
 
@@ -28,16 +27,13 @@ pub(crate) enum Flow {
     Answer(Answer),
 }
 
-/// Headers that the rules set on an ordinary response.
-const EDITS_USUAL: usize = 12;
-
 /// The chain's notes on one request, kept until its response has been sent.
 #[derive(Debug, Default)]
 pub(crate) struct Judgement {
     pub(crate) verdicts: Verdicts,
     /// The denial, else the first would-denial, with the rule's place in the chain.
     pub(crate) first: Option<(usize, Denial)>,
-    edits: Vec<Edit>,
+    decoration: Decoration,
     pub(crate) deadline: Option<Timed>,
     pub(crate) body_max: Option<Sized>,
     pub(crate) permits: Vec<Permit>,
@@ -114,7 +110,9 @@ pub(crate) fn judge(
 impl Judgement {
     fn keep(&mut self, link: usize, effects: &mut Effects, enforced: bool) {
         let wanted = if enforced { Apply::Enforced } else { Apply::Judged };
-        self.edits.extend(effects.headers.drain(..).filter(|edit| edit.apply == wanted));
+        for edit in effects.headers.drain(..).filter(|edit| edit.apply == wanted) {
+            self.decoration.push(edit);
+        }
         self.permits.extend(effects.permit.take());
         if let Some(limit) = effects.deadline.take() {
             self.deadline = Some(Timed { link, limit, enforced });
@@ -147,54 +145,88 @@ impl Judgement {
         None
     }
 
-    /// Makes the response headers what the rules want them to be.
+    /// What the rules want of a response with these headers.
     pub(crate) fn decorate(
         &mut self,
         snapshot: &Snapshot,
         route: &Route,
-        (client, scheme): (ClientKey, Scheme),
-        status: http::StatusCode,
-        headers: &mut HeaderMap,
-    ) {
-        let mut edits = std::mem::take(&mut self.edits);
-        edits.reserve(EDITS_USUAL);
+        client: ClientKey,
+        response: &Response<'_>,
+    ) -> Decoration {
+        let mut decoration = std::mem::take(&mut self.decoration);
         for link in &route.links {
             let Some(enforced) = stance(snapshot, link, client) else { continue };
             let wanted = if enforced { Apply::Enforced } else { Apply::Judged };
             let mut sink = |apply, conflict, name: &HeaderName, value: &HeaderValue| {
                 if apply == wanted {
-                    edits.push(Edit { name: name.clone(), value: value.clone(), apply, conflict });
+                    let (name, value) = (name.clone(), value.clone());
+                    decoration.push(Edit { name, value, apply, conflict });
                 }
             };
-            let response = Response { status, headers, scheme };
-            link.protection.decorate(&response, &mut Edits::new(&mut sink));
+            link.protection.decorate(response, &mut Edits::new(&mut sink));
         }
-        for edit in edits {
-            make(edit, headers);
+        decoration
+    }
+}
+
+/// Headers that the rules set on an ordinary response.
+const EDITS_USUAL: usize = 12;
+
+/// Changes to a response's headers, made while they are written: putting them into the map
+/// first, to take them out again, cost as much as a protection.
+#[derive(Debug, Default)]
+pub(crate) struct Decoration(Vec<Edit>);
+
+impl Decoration {
+    /// Adds a change to those before it, which it may overrule.
+    pub(crate) fn push(&mut self, edit: Edit) {
+        let mut earlier = self.0.iter().filter(|earlier| earlier.name == edit.name);
+        match edit.conflict {
+            Conflict::Replace => self.0.retain(|earlier| earlier.name != edit.name),
+            Conflict::KeepService if earlier.next().is_some() => return,
+            Conflict::Append if earlier.any(|earlier| lists(&earlier.value, &edit)) => return,
+            Conflict::KeepService | Conflict::Append => {}
+        }
+        if self.0.is_empty() {
+            self.0.reserve(EDITS_USUAL);
+        }
+        self.0.push(edit);
+    }
+
+    /// Whether the service's own field goes.
+    pub(crate) fn replaces(&self, name: &HeaderName) -> bool {
+        self.0.iter().any(|edit| edit.conflict == Conflict::Replace && edit.name == *name)
+    }
+
+    /// The fields that are added to `headers`, those that are replaced among them.
+    pub(crate) fn additions<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+    ) -> impl Iterator<Item = &'a Edit> {
+        self.0.iter().filter(|edit| match edit.conflict {
+            Conflict::Replace => true,
+            // There are few: comparing names costs less than hashing one.
+            Conflict::KeepService => !headers.keys().any(|name| *name == edit.name),
+            Conflict::Append => !headers.get_all(&edit.name).iter().any(|value| lists(value, edit)),
+        })
+    }
+
+    /// Makes the changes.
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+        let added: Vec<_> =
+            self.additions(headers).map(|edit| (edit.name.clone(), edit.value.clone())).collect();
+        for edit in self.0.iter().filter(|edit| edit.conflict == Conflict::Replace) {
+            headers.remove(&edit.name);
+        }
+        for (name, value) in added {
+            headers.append(name, value);
         }
     }
 }
 
-fn make(edit: Edit, headers: &mut HeaderMap) {
-    match edit.conflict {
-        Conflict::Replace => {
-            headers.insert(edit.name, edit.value);
-        }
-        Conflict::KeepService => {
-            if let Entry::Vacant(vacant) = headers.entry(edit.name) {
-                vacant.insert(edit.value);
-            }
-        }
-        Conflict::Append => {
-            let there = headers.get_all(&edit.name).iter().any(|value| {
-                value.as_bytes().split(|byte| *byte == b',').any(|item| {
-                    item.trim_ascii().eq_ignore_ascii_case(edit.value.as_bytes())
-                        || (edit.name == VARY && item.trim_ascii() == b"*")
-                })
-            });
-            if !there {
-                headers.append(edit.name, edit.value);
-            }
-        }
-    }
+/// Whether a list field has the item of `edit` already.
+fn lists(value: &HeaderValue, edit: &Edit) -> bool {
+    value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|item| {
+        item.eq_ignore_ascii_case(edit.value.as_bytes()) || (edit.name == VARY && item == b"*")
+    })
 }

@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use seaworthy_policy::problem::{self, Code, Denial, Rendering};
-use seaworthy_policy::protection::{self, Answer, BodyLength, Scheme};
+use seaworthy_policy::protection::{self, Answer, Apply, BodyLength, Conflict, Edit, Scheme};
 use seaworthy_policy::record::Ending;
 use seaworthy_policy::target::Target;
 use seaworthy_policy::trace_context::TraceContext;
@@ -183,7 +183,8 @@ impl<'a> Exchange<'a> {
             Flow::Forward => {}
         }
         if path.starts_with(own::PREFIX) {
-            return match own::answer(flight, &request, body).await {
+            // Boxed, as it is rare and would make every exchange larger.
+            return match Box::pin(own::answer(flight, &request, body)).await {
                 Ok(answer) => self.answer(answer),
                 Err(denial) => self.refuse(denial),
             };
@@ -306,13 +307,19 @@ impl<'a> Exchange<'a> {
         let flight = &self.flight;
         let status = response.status();
         flight.status.set(status.as_u16());
-        let about = (flight.client.key, flight.scheme);
-        let headers = response.headers_mut();
-        let snapshot = &flight.view.snapshot;
-        flight.judgement.borrow_mut().decorate(snapshot, flight.route(), about, status, headers);
-        headers.entry(X_REQUEST_ID).or_insert_with(|| {
-            HeaderValue::from_str(&flight.id).expect("an id has only visible characters")
+        let mut decoration = flight.judgement.borrow_mut().decorate(
+            &flight.view.snapshot,
+            flight.route(),
+            flight.client.key,
+            &protection::Response { status, headers: response.headers(), scheme: flight.scheme },
+        );
+        decoration.push(Edit {
+            name: X_REQUEST_ID,
+            value: HeaderValue::from_str(&flight.id).expect("an id has only visible characters"),
+            apply: Apply::Enforced,
+            conflict: Conflict::KeepService,
         });
+        response.body_mut().decorate(decoration);
         let now = flight.worker.now();
         let own = match (flight.asked_at.get(), flight.answered_at.get()) {
             (Some(asked), Some(answered)) => asked.since(flight.started) + now.since(answered),

@@ -33,3 +33,32 @@ fn decimal(digits: &[u8]) -> Option<u64> {
         digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0'))
     })
 }
+
+/// What the options of a `Connection` field mean.
+struct ConnectionOptions {
+    close: bool,
+    keep_alive: bool,
+    /// There are others: an upgrade, or names of fields that end here.
+    others: bool,
+}
+
+impl ConnectionOptions {
+    fn read(value: &[u8]) -> Self {
+        let mut options = Self { close: false, keep_alive: false, others: false };
+        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if option.eq_ignore_ascii_case(b"close") {
+                options.close = true;
+            } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                options.keep_alive = true;
+            } else {
+                options.others = true;
+            }
+        }
+        options
+    }
+
+    /// Whether the connection goes on, for all that is known so far.
+    fn keep(&self, so_far: bool, http_11: bool) -> bool {
+        !self.close && (so_far || self.keep_alive && !http_11)
+    }
+}

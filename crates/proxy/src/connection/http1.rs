@@ -23,6 +23,7 @@ use http_body::{Body, Frame, SizeHint};
 use seaworthy_policy::problem::Code;
 
 use crate::body::{ClientBody, ResponseBody};
+use crate::chain::Decoration;
 use crate::exchange::{self, Peer};
 use crate::http1::body::{BodyError, BodyReader};
 use crate::http1::chunked::Sender;
@@ -122,7 +123,8 @@ async fn answer(peer: &Rc<Peer>, link: &Rc<Link>, head: RequestHead) -> Next {
 
 /// Sends the 101 and copies bytes both ways until both sides have ended.
 async fn tunnel(response: Response<ResponseBody>, mut wire: Wire) {
-    let (head, body) = response.into_parts();
+    let (mut head, mut body) = response.into_parts();
+    body.take_decoration().apply(&mut head.headers);
     let mut outlet = Outlet::default();
     encode::status_line(outlet.end(), Version::HTTP_11, head.status, None);
     encode::fields(outlet.end(), &head.headers);
@@ -237,7 +239,8 @@ impl Link {
 
     /// Sends a response. Returns why it was the last, if it was.
     async fn respond(&self, response: Response<ResponseBody>, terms: Terms) -> Option<End> {
-        let (head, body) = response.into_parts();
+        let (head, mut body) = response.into_parts();
+        let decoration = body.take_decoration();
         let bodiless = terms.is_head
             || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let framing = match body.size_hint().exact() {
@@ -254,7 +257,7 @@ impl Link {
             && !self.peer.shared.is_winding_up()
             && !self.has_too_much_left()
             && head.headers.get(CONNECTION).is_none_or(|value| value != "close");
-        self.write_head(&head, terms.version, framing, keep_alive);
+        self.write_head(&head, &decoration, terms.version, framing, keep_alive);
         let mut sending = Sending {
             complete: framing == Framing::None || framing == Framing::Length(0),
             chunked: framing == Framing::Chunked,
@@ -305,6 +308,7 @@ impl Link {
     fn write_head(
         &self,
         head: &http::response::Parts,
+        decoration: &Decoration,
         version: Version,
         framing: Framing,
         keep_alive: bool,
@@ -317,8 +321,13 @@ impl Link {
         let mut dated = false;
         encode::message_fields(out, &head.headers, framing, |name| {
             dated |= *name == DATE;
-            *name == CONNECTION || *name == CONTENT_LENGTH && head.status == StatusCode::NO_CONTENT
+            *name == CONNECTION
+                || (*name == CONTENT_LENGTH && head.status == StatusCode::NO_CONTENT)
+                || decoration.replaces(name)
         });
+        for edit in decoration.additions(&head.headers) {
+            encode::field(out, edit.name.as_str(), edit.value.as_bytes());
+        }
         if !dated {
             encode::field(out, "date", &self.peer.worker.http_date());
         }

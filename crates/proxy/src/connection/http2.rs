@@ -26,7 +26,12 @@ pub(super) async fn serve(peer: Rc<Peer>, wire: Wire, limits: ConnectionLimits) 
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (head, body) = request.into_parts();
         let exchange = exchange::serve(Rc::clone(&peer), head, ClientBody::Http2(body));
-        Box::pin(async move { Ok::<_, std::convert::Infallible>(exchange.await) })
+        Box::pin(async move {
+            let mut response = exchange.await;
+            let decoration = response.body_mut().take_decoration();
+            decoration.apply(response.headers_mut());
+            Ok::<_, std::convert::Infallible>(response)
+        })
     });
     let connection = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())

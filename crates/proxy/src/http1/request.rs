@@ -20,7 +20,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use seaworthy_policy::problem::Code;
 
-use super::{Framing, decimal, wire};
+use super::{ConnectionOptions, Framing, decimal, wire};
 
 /// Bounds on one head.
 #[derive(Clone, Copy, Debug)]
@@ -246,7 +246,13 @@ impl Fields {
             }
             CONTENT_LENGTH if !self.read_length(value)? => return Ok(()),
             TRANSFER_ENCODING => return self.read_encoding(value),
-            CONNECTION => self.read_connection(value),
+            CONNECTION => {
+                let options = ConnectionOptions::read(value);
+                self.keep_alive = options.keep(self.keep_alive, self.http_11);
+                if !options.others {
+                    return Ok(());
+                }
+            }
             EXPECT => self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
             _ => {}
         }
@@ -275,16 +281,6 @@ impl Fields {
         }
         self.chunked = true;
         Ok(())
-    }
-
-    fn read_connection(&mut self, value: &[u8]) {
-        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            if option.eq_ignore_ascii_case(b"close") {
-                self.keep_alive = false;
-            } else if option.eq_ignore_ascii_case(b"keep-alive") && !self.http_11 {
-                self.keep_alive = true;
-            }
-        }
     }
 
     fn framing(&self) -> Result<Framing, Refusal> {

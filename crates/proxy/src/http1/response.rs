@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::{Framing, decimal, wire};
+use super::{ConnectionOptions, Framing, decimal, wire};
 
 /// The longest head of an answer.
 const BYTES_MAX: usize = 256 << 10;
@@ -184,12 +184,10 @@ impl Fields {
                 return Ok(());
             }
             CONNECTION => {
-                for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                    if option.eq_ignore_ascii_case(b"close") {
-                        self.keep_alive = false;
-                    } else if option.eq_ignore_ascii_case(b"keep-alive") && !self.http_11 {
-                        self.keep_alive = true;
-                    }
+                let options = ConnectionOptions::read(value);
+                self.keep_alive = options.keep(self.keep_alive, self.http_11);
+                if !options.others {
+                    return Ok(());
                 }
             }
             _ => {}

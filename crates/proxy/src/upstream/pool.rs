@@ -103,7 +103,8 @@ impl Pool {
         target.open.set(target.open.get() + 1);
         // Counted before the await, so that a burst cannot open more than the maximum.
         let mut slot = OpenSlot { target, kept: false };
-        let sender = connect::connect(&target.upstream, self.options.timeout_connect)
+        // Boxed, as it is rare and would make every exchange larger.
+        let sender = Box::pin(connect::connect(&target.upstream, self.options.timeout_connect))
             .await
             .map_err(LendError::Connect)?;
         if let Sender::Http2(sender) = &sender {
