@@ -3,8 +3,12 @@
 pub(crate) mod ask;
 pub(crate) mod client;
 pub(crate) mod gateway;
+pub(crate) mod held;
+pub(crate) mod request;
 pub(crate) mod upstream;
 
 pub(crate) use client::{Reply, exchange};
 pub(crate) use gateway::Gateway;
+pub(crate) use held::Held;
+pub(crate) use request::call;
 pub(crate) use upstream::Upstream;

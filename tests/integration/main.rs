@@ -9,4 +9,5 @@ mod first_day;
 mod harness;
 mod lifecycle;
 mod observability;
+mod protections;
 mod raw_requests;
