@@ -6,6 +6,8 @@
 
 use crate::harness::Gateway;
 
+mod cors;
+mod csrf;
 mod rate_limit;
 
 /// What a rule has said since start.
