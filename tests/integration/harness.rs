@@ -1,12 +1,14 @@
 //! Starts what a test needs and ends it again.
 
 pub(crate) mod ask;
+pub(crate) mod asked;
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod held;
 pub(crate) mod request;
 pub(crate) mod upstream;
 
+pub(crate) use asked::Idle;
 pub(crate) use client::{Reply, exchange};
 pub(crate) use gateway::Gateway;
 pub(crate) use held::Held;
