@@ -6,6 +6,8 @@
 
 use crate::harness::Gateway;
 
+mod body_limit;
+mod concurrency_limit;
 mod cors;
 mod csrf;
 mod rate_limit;
