@@ -11,6 +11,7 @@ mod concurrency_limit;
 mod cors;
 mod csrf;
 mod rate_limit;
+mod request_timeout;
 
 /// What a rule has said since start.
 #[derive(Debug, PartialEq, Eq)]
