@@ -8,6 +8,7 @@ use crate::harness::Gateway;
 
 mod body_limit;
 mod concurrency_limit;
+mod content_security_policy;
 mod cors;
 mod csrf;
 mod rate_limit;
