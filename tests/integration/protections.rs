@@ -11,8 +11,13 @@ mod concurrency_limit;
 mod content_security_policy;
 mod cors;
 mod csrf;
+mod header_limit;
+mod host_allowlist;
+mod ip_filter;
 mod rate_limit;
 mod request_timeout;
+mod security_headers;
+mod shares;
 
 /// What a rule has said since start.
 #[derive(Debug, PartialEq, Eq)]
