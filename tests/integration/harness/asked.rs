@@ -50,7 +50,7 @@ impl Asked {
 
     /// Whether the gateway has closed the connection by now. On one machine a close is there for
     /// the other side at once, so this tells what came first.
-    pub(crate) fn is_closed(self) -> bool {
+    pub(crate) fn has_been_closed(self) -> bool {
         let mut stream = self.stream.into_std().expect("a socket");
         let mut piece = [0; 16 << 10];
         loop {

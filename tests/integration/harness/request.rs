@@ -9,17 +9,15 @@ pub(crate) const HOST: &str = "shop.example";
 
 /// `line` is a method and a target, a field is `Name: value`. A body is declared by its length.
 pub(crate) fn request(line: &str, fields: &[&str], body: &str) -> String {
-    let mut text = format!("{line} HTTP/1.1\r\n");
+    let mut lines = vec![format!("{line} HTTP/1.1")];
     if !fields.iter().any(|field| field.starts_with("Host:")) {
-        text.push_str(&format!("Host: {HOST}\r\n"));
+        lines.push(format!("Host: {HOST}"));
     }
-    for field in fields {
-        text.push_str(&format!("{field}\r\n"));
-    }
+    lines.extend(fields.iter().map(|field| (*field).to_owned()));
     if !body.is_empty() {
-        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        lines.push(format!("Content-Length: {}", body.len()));
     }
-    text + "\r\n" + body
+    lines.join("\r\n") + "\r\n\r\n" + body
 }
 
 /// Sends one request on a connection of its own and reads the answer to it.

@@ -184,13 +184,15 @@ async fn a_token_is_worth_something_in_its_own_session_alone() {
     assert_eq!(post(&gateway, "s2", &foreign).await, passes);
     assert_eq!(upstream.received().len(), 4);
 
-    let last = if own.ends_with('0') { "1" } else { "0" };
+    let (first, tail) = own.split_at(1);
+    let (head, last) = own.split_at(own.len() - 1);
+    let other = |digit: &str| if digit == "0" { "1" } else { "0" };
     for (name, garbled) in [
         ("of another session", foreign),
         ("in capitals", own.to_ascii_uppercase()),
-        ("with its last digit changed", format!("{}{last}", &own[..own.len() - 1])),
-        ("with its first digit changed", format!("1{}", &own[1..])),
-        ("cut short", own[..own.len() - 2].to_owned()),
+        ("with its last digit changed", format!("{head}{}", other(last))),
+        ("with its first digit changed", format!("{}{tail}", other(first))),
+        ("cut short by a digit", head.to_owned()),
         ("made longer", format!("{own}00")),
         ("twice", format!("{own},{own}")),
         ("empty", String::new()),

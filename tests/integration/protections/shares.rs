@@ -7,7 +7,7 @@ use super::{Evidence, evidence};
 use crate::harness::request::request;
 use crate::harness::{Gateway, Upstream, exchange};
 
-/// So many that a fifth of them is within the bounds below but for one run in 10^6.
+/// So many that each share is within its bounds below but for a few runs in a million.
 const CLIENTS: usize = 400;
 
 /// A rule that denies every request that it may.
