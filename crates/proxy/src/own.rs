@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use seaworthy_policy::mode::Mode;
 use seaworthy_policy::problem::{self, Code, Denial};
 use seaworthy_policy::protection::{Answer, Request};
@@ -63,6 +63,12 @@ async fn collect(body: ClientBody) -> Result<Bytes, Denial> {
     let collected = tokio::time::timeout(BODY_TIMEOUT, limited.collect())
         .await
         .map_err(|_| Denial::new(Code::BodyTimeout, ""))?
-        .map_err(|error| Denial::new(Code::MalformedBody, "").internal(error.to_string()))?;
+        .map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                Denial::new(Code::BodyTooLarge, "A body of at most 64 KiB is accepted here.")
+            } else {
+                Denial::new(Code::MalformedBody, "").internal(error.to_string())
+            }
+        })?;
     Ok(collected.to_bytes())
 }
