@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod held;
 pub(crate) mod request;
+pub(crate) mod response;
 pub(crate) mod upstream;
 
 pub(crate) use asked::Idle;
@@ -13,4 +14,5 @@ pub(crate) use client::{Reply, exchange};
 pub(crate) use gateway::Gateway;
 pub(crate) use held::Held;
 pub(crate) use request::call;
+pub(crate) use response::Response;
 pub(crate) use upstream::Upstream;

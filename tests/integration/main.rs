@@ -9,5 +9,6 @@ mod first_day;
 mod harness;
 mod lifecycle;
 mod observability;
+mod problems;
 mod protections;
 mod raw_requests;

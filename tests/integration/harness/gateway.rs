@@ -26,6 +26,14 @@ impl Gateway {
         Self { running, dir }
     }
 
+    /// Starts a gateway with a key of the installation that the test knows: 64 hex digits.
+    pub(crate) async fn start_with_key(upstream: SocketAddr, toml: &str, key: &str) -> Self {
+        let (dir, mut inputs) = prepare(&[upstream], "127.0.0.1:0", toml);
+        inputs.env.push(("SEAWORTHY_KEY".to_owned(), key.to_owned()));
+        let running = app::start(inputs).await.expect("the gateway starts");
+        Self { running, dir }
+    }
+
     /// Starts a gateway on `listen`, or says why it did not start.
     pub(crate) async fn try_start(
         upstream: SocketAddr,
