@@ -279,9 +279,10 @@ pub fn render(denial: &Denial, request_id: &str, rendering: Rendering) -> Vec<u8
         Rendering::Html => page(
             entry,
             &format!(
-                "<p>{}</p><p>{}</p><p class=\"id\">Request {}</p>",
+                "<p>{}</p><p>{}</p><p class=\"id\">Code {}, request {}</p>",
                 escape(detail),
                 escape(entry.remedy),
+                entry.name,
                 escape(request_id)
             ),
         )
@@ -379,7 +380,7 @@ mod tests {
         let denial = Denial::new(Code::NotFound, "<script>alert(\"1\")</script>");
         let page = String::from_utf8(render(&denial, "a'b", Rendering::Html)).unwrap();
         assert!(page.contains("&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;"), "{page}");
-        assert!(page.contains("a&#39;b") && !page.contains("<script>"));
+        assert!(page.contains("Code not-found, request a&#39;b") && !page.contains("<script>"));
     }
 
     #[test]
