@@ -3,6 +3,7 @@
 
 mod case;
 mod stage;
+mod wording;
 
 use std::collections::BTreeSet;
 
