@@ -1,6 +1,7 @@
 //! The errors of the gateway's own: each code of the catalogue is fired over a real socket and
 //! followed from the client's answer to the record, the metric and the page that explains it.
 
+mod blame;
 mod case;
 mod stage;
 mod wording;

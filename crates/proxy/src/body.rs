@@ -131,8 +131,12 @@ impl Body for RequestBody {
             Poll::Ready(Some(Err(error))) => {
                 Denial::new(Code::MalformedBody, "").internal(error.to_string())
             }
-            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(None) => {
+                flight.body_moved();
+                return Poll::Ready(None);
+            }
             Poll::Pending => {
+                flight.body_pauses.set(true);
                 let limit = flight.view.snapshot.limits.timeout_body;
                 ready!(self.poll_pause(cx, limit));
                 Denial::new(Code::BodyTimeout, "The request body paused for too long.")
