@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// Long enough for a loaded machine; no test asserts on it.
@@ -47,7 +47,7 @@ pub(crate) async fn exchange(addr: SocketAddr, bytes: &[u8], responses: usize) -
 }
 
 /// Reads until the other side closes or `responses` whole responses are there.
-pub(crate) async fn read_replies(stream: &mut TcpStream, responses: usize) -> Reply {
+pub(crate) async fn read_replies(stream: &mut (impl AsyncRead + Unpin), responses: usize) -> Reply {
     let mut read = Vec::new();
     let mut piece = [0; 16 << 10];
     let closed = loop {
