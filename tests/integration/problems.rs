@@ -3,6 +3,9 @@
 
 mod blame;
 mod case;
+mod http2;
+mod loops;
+mod passing;
 mod stage;
 mod wording;
 
