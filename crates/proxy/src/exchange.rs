@@ -127,7 +127,7 @@ impl<'a> Exchange<'a> {
             return Err(Denial::new(Code::LoopDetected, ""));
         }
         if head.version == Version::HTTP_2 {
-            check_http2_fields(&head.headers)?;
+            check_http2_head(head, snapshot.limits.head_bytes_max)?;
         }
         let authority = settle_authority(head)?;
         let target = match head.uri.path_and_query() {
@@ -332,13 +332,19 @@ impl<'a> Exchange<'a> {
 }
 
 /// HTTP/2 forbids what HTTP/1 uses to frame a connection (RFC 9113, 8.2.2); h2 refuses most of
-/// it, this is the rest.
-fn check_http2_fields(headers: &HeaderMap) -> Result<(), Denial> {
-    let bad = headers
-        .iter()
-        .any(|(_, value)| value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
-    if bad {
-        return Err(Denial::new(Code::MalformedRequest, "A header field has a control byte."));
+/// it, this is the rest. A field counts as RFC 9113, 6.5.2 has it: 32 bytes beside its own.
+fn check_http2_head(head: &http::request::Parts, bytes_max: usize) -> Result<(), Denial> {
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let mut bytes = target + head.uri.authority().map_or(0, |authority| authority.as_str().len());
+    for (name, value) in &head.headers {
+        if value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+            return Err(Denial::new(Code::MalformedRequest, "A header field has a control byte."));
+        }
+        bytes += name.as_str().len() + value.len() + 32;
+    }
+    if bytes > bytes_max {
+        let detail = "The target and the header fields are too long together.";
+        return Err(Denial::new(Code::HeadTooLarge, detail));
     }
     Ok(())
 }

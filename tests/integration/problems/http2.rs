@@ -158,3 +158,28 @@ async fn a_problem_ends_its_stream_and_not_the_connection() {
     drop(sender);
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused_over_http2_too() {
+    let upstream = Upstream::ok().await;
+    let gateway = Gateway::start(upstream.addr, "[listen]\nhead_bytes_max = \"4KiB\"").await;
+    let mut sender = connect(gateway.addr()).await;
+    let long = |count| "x".repeat(count);
+    for large in
+        [with(get("http://a/"), "x-large", &long(5000)), get(&format!("http://a/{}", long(5000)))]
+    {
+        let told = ask(&mut sender, large).await;
+        assert_eq!(told.status, 431);
+        let problem: Value = serde_json::from_slice(&told.body).expect("JSON");
+        assert_eq!(problem["code"], "head-too-large");
+    }
+    // One that is twice as large as it may be is not even taken in.
+    let told = ask(&mut sender, with(get("http://a/"), "x-large", &long(10_000))).await;
+    assert_eq!((told.status, told.body), (431, Bytes::new()));
+    assert_eq!(upstream.received(), Vec::<String>::new());
+
+    let fits = with(get("http://a/"), "x-large", &long(3000));
+    assert_eq!(ask(&mut sender, fits).await.status, 200, "the connection goes on");
+    drop(sender);
+    gateway.stop().await;
+}
