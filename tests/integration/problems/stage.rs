@@ -1,11 +1,12 @@
 //! A gateway and a service behind it, set up so that one request fires one code.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::Notify;
 
 use super::case::{Before, Case, KEY, Service};
 use crate::harness::client::{PATIENCE, read_replies};
@@ -23,8 +24,8 @@ pub(super) struct Stage {
 enum Backing {
     Service {
         upstream: Upstream,
-        /// Tells of each whole request.
-        asked: UnboundedReceiver<()>,
+        /// Tells of a whole request.
+        asked: Arc<Notify>,
     },
     /// Bound, so that nobody else gets the port, and deaf.
     Nobody(TcpSocket),
@@ -49,9 +50,10 @@ impl Stage {
                 (socket.local_addr().expect("it is bound"), Backing::Nobody(socket))
             }
             service => {
-                let (tell, asked) = unbounded_channel();
+                let asked = Arc::new(Notify::new());
+                let told = Arc::clone(&asked);
                 let upstream = Upstream::start(move |_, _| {
-                    tell.send(()).expect("the stage keeps the other end");
+                    told.notify_one();
                     answer(service)
                 })
                 .await;
@@ -88,11 +90,11 @@ impl Stage {
             }
             Before::Held(request) => {
                 self.held = Some(self.send(request).await);
-                let Backing::Service { asked, .. } = &mut self.backing else {
+                let Backing::Service { asked, .. } = &self.backing else {
                     panic!("nobody holds a request")
                 };
-                let asked = tokio::time::timeout(PATIENCE, asked.recv()).await;
-                asked.expect("the service is asked").expect("it runs");
+                let asked = tokio::time::timeout(PATIENCE, asked.notified()).await;
+                asked.expect("the service is asked");
             }
             Before::LearnVia => {
                 get(addr, "/").await;
