@@ -46,9 +46,9 @@ impl TraceContext {
     /// The header's bytes, without an allocation.
     pub fn to_bytes(self) -> [u8; LEN] {
         let mut out = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        write_hex(&mut out[3..35], self.trace_id);
-        write_hex(&mut out[36..52], u128::from(self.parent_id));
-        write_hex(&mut out[53..], u128::from(self.flags));
+        write_hex(&mut out[3..35], &self.trace_id.to_be_bytes());
+        write_hex(&mut out[36..52], &self.parent_id.to_be_bytes());
+        write_hex(&mut out[53..], &[self.flags]);
         out
     }
 }
@@ -71,11 +71,12 @@ fn hex(digits: &[u8]) -> Option<u128> {
     })
 }
 
-/// Fills `out` with the low hex digits of `number`.
-pub fn write_hex(out: &mut [u8], mut number: u128) {
-    for digit in out.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(number & 0xf) as usize];
-        number >>= 4;
+/// Writes two hex digits for each of `bytes`.
+pub fn write_hex(out: &mut [u8], bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (digits, byte) in out.chunks_exact_mut(2).zip(bytes) {
+        digits[0] = DIGITS[usize::from(byte >> 4)];
+        digits[1] = DIGITS[usize::from(byte & 0xf)];
     }
 }
 

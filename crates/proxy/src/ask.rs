@@ -30,9 +30,9 @@ use crate::upstream::{HostHeader, Upstream};
 
 /// A request for the service, before it is known which upstream gets it.
 pub(crate) struct Question<'a> {
-    pub(crate) method: Method,
-    pub(crate) target: Target,
-    pub(crate) headers: HeaderMap,
+    pub(crate) method: &'a Method,
+    pub(crate) target: &'a Target,
+    pub(crate) headers: &'a HeaderMap,
     pub(crate) hop: Hop<'a>,
 }
 
@@ -103,7 +103,7 @@ async fn send(
     let worker = &flight.worker;
     let pool = &flight.view.pool;
     let host = flight.view.snapshot.upstreams.options.host;
-    let repeatable = body.is_end_stream() && is_idempotent(&question.method);
+    let repeatable = body.is_end_stream() && is_idempotent(question.method);
     let (mut body, mut tried) = (Some(body), None);
     for attempt in 0..2 {
         let Some(target) = pool.pick(now, tried.as_ref()) else {
@@ -212,7 +212,7 @@ impl Question<'_> {
         upstream: &Upstream,
         host: HostHeader,
     ) -> Result<Answer, Failure> {
-        connection.ask(&self.method, body, |out, framing| {
+        connection.ask(self.method, body, |out, framing| {
             self.write(out, framing, upstream, host);
         });
         let answer = poll_fn(|cx| connection.poll_answer(cx)).await;
@@ -228,22 +228,22 @@ impl Question<'_> {
 
     fn write(&self, out: &mut Vec<u8>, framing: Framing, upstream: &Upstream, host: HostHeader) {
         out.reserve(HEAD_BYTES_USUAL);
-        encode::request_line(out, &self.method, self.target.as_str());
+        encode::request_line(out, self.method, self.target.as_str());
         let host = match host {
             HostHeader::Upstream => Some(&upstream.authority),
             HostHeader::Keep => self.headers.get(HOST),
         };
         encode::field(out, "host", host.map_or(b"", |host| host.as_bytes()));
         let mut length_known = framing != Framing::None;
-        encode::message_fields(out, &self.headers, framing, |name| {
+        encode::message_fields(out, self.headers, framing, |name| {
             length_known |= *name == CONTENT_LENGTH;
             *name == HOST || forward::is_own(name)
         });
-        forward::own_fields(&self.headers, &self.hop, |name, value| {
+        forward::own_fields(self.headers, &self.hop, |name, value| {
             encode::field(out, name.as_str(), value);
         });
         // Some services answer 411 without it (RFC 9110, 8.6).
-        if !length_known && matches!(self.method, Method::POST | Method::PUT | Method::PATCH) {
+        if !length_known && matches!(*self.method, Method::POST | Method::PUT | Method::PATCH) {
             encode::field(out, "content-length", b"0");
         }
     }
@@ -267,7 +267,7 @@ impl Question<'_> {
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
-        *request.headers_mut() = forward::with_own(&self.headers, &self.hop);
+        *request.headers_mut() = forward::with_own(self.headers, &self.hop);
         request.headers_mut().remove(HOST);
         Ok(request)
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE,
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 use seaworthy_policy::problem::{self, Code, Denial, Rendering};
 use seaworthy_policy::protection::{self, Answer, Apply, BodyLength, Conflict, Edit, Scheme};
 use seaworthy_policy::record::Ending;
@@ -21,8 +21,9 @@ use crate::chain::{self, Flow};
 use crate::connection::shared::Shared;
 use crate::flight::{Flight, Start};
 use crate::forward::{self, Hop, PeerText, X_REQUEST_ID};
-use crate::http1::request::Refusal;
+use crate::http1::request::Refused;
 use crate::notes::Note;
+use crate::snapshot::ConnectionLimits;
 use crate::worker::Worker;
 use crate::{own, tunnel};
 
@@ -51,16 +52,15 @@ pub(crate) async fn serve(
         Ok(checked) => {
             let upgrade = upgrade
                 .filter(|_| head.version == Version::HTTP_11 && exchange.body == BodyLength::None);
-            exchange.run(head, body, checked, upgrade).await
+            exchange.run(&mut head, body, &checked, upgrade).await
         }
     }
 }
 
 /// Answers what was not read as a request.
-pub(crate) fn refuse(peer: &Peer, refusal: Refusal) -> Response<ResponseBody> {
-    let (head, ()) = Request::new(()).into_parts();
-    let exchange = Exchange::begin(peer, &head, BodyLength::None);
-    exchange.refuse(Denial::new(refusal.code, refusal.detail))
+pub(crate) fn refuse(peer: &Peer, refused: &Refused) -> Response<ResponseBody> {
+    let exchange = Exchange::begin(peer, &refused.stand_in, BodyLength::None);
+    exchange.refuse(Denial::new(refused.refusal.code, refused.refusal.detail))
 }
 
 /// One request, while it is being answered.
@@ -127,7 +127,7 @@ impl<'a> Exchange<'a> {
             return Err(Denial::new(Code::LoopDetected, ""));
         }
         if head.version == Version::HTTP_2 {
-            check_http2_head(head, snapshot.limits.head_bytes_max)?;
+            check_http2_head(head, &snapshot.limits)?;
         }
         let authority = settle_authority(head)?;
         let target = match head.uri.path_and_query() {
@@ -152,9 +152,9 @@ impl<'a> Exchange<'a> {
 
     async fn run(
         &self,
-        head: http::request::Parts,
+        head: &mut http::request::Parts,
         body: ClientBody,
-        checked: Checked,
+        checked: &Checked,
         upgrade: Option<HeaderValue>,
     ) -> Response<ResponseBody> {
         let flight = &self.flight;
@@ -194,9 +194,9 @@ impl<'a> Exchange<'a> {
 
     async fn forward(
         &self,
-        mut head: http::request::Parts,
+        head: &mut http::request::Parts,
         body: ClientBody,
-        checked: Checked,
+        checked: &Checked,
         upgrade: Option<HeaderValue>,
     ) -> Response<ResponseBody> {
         let flight = &self.flight;
@@ -218,7 +218,7 @@ impl<'a> Exchange<'a> {
             head.headers.insert(UPGRADE, protocol);
         }
         let question =
-            Question { method: head.method, target: checked.target, headers: head.headers, hop };
+            Question { method: &head.method, target: &checked.target, headers: &head.headers, hop };
         match ask::ask(flight, &question, body).await {
             Ok(Asked { mut head, incoming, lease }) => {
                 if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -333,7 +333,7 @@ impl<'a> Exchange<'a> {
 
 /// HTTP/2 forbids what HTTP/1 uses to frame a connection (RFC 9113, 8.2.2); h2 refuses most of
 /// it, this is the rest. A field counts as RFC 9113, 6.5.2 has it: 32 bytes beside its own.
-fn check_http2_head(head: &http::request::Parts, bytes_max: usize) -> Result<(), Denial> {
+fn check_http2_head(head: &http::request::Parts, limits: &ConnectionLimits) -> Result<(), Denial> {
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let mut bytes = target + head.uri.authority().map_or(0, |authority| authority.as_str().len());
     for (name, value) in &head.headers {
@@ -342,9 +342,12 @@ fn check_http2_head(head: &http::request::Parts, bytes_max: usize) -> Result<(),
         }
         bytes += name.as_str().len() + value.len() + 32;
     }
-    if bytes > bytes_max {
-        let detail = "The target and the header fields are too long together.";
-        return Err(Denial::new(Code::HeadTooLarge, detail));
+    let too_large = |detail| Err(Denial::new(Code::HeadTooLarge, detail));
+    if bytes > limits.head_bytes_max {
+        return too_large("The target and the header fields are too long together.");
+    }
+    if head.headers.len() > limits.fields_max {
+        return too_large("There are too many header fields.");
     }
     Ok(())
 }

@@ -46,6 +46,8 @@ pub(crate) struct Flight {
     pub(crate) asked_at: Cell<Option<Moment>>,
     /// When the client's body last moved on its way to the service.
     pub(crate) body_moved_at: Cell<Option<Moment>>,
+    /// The service would take more of the body, and the client has sent no more yet.
+    pub(crate) body_pauses: Cell<bool>,
     pub(crate) answered_at: Cell<Option<Moment>>,
     pub(crate) upstream: Cell<Option<u8>>,
     recorded: Cell<bool>,
@@ -87,6 +89,7 @@ impl Flight {
             body_fault: RefCell::new(None),
             asked_at: Cell::new(None),
             body_moved_at: Cell::new(None),
+            body_pauses: Cell::new(false),
             answered_at: Cell::new(None),
             upstream: Cell::new(None),
             recorded: Cell::new(false),
@@ -101,7 +104,7 @@ impl Flight {
     pub(crate) fn receive(&self, count: u64) -> Option<Denial> {
         let total = self.request_bytes.get() + count;
         self.request_bytes.set(total);
-        self.body_moved_at.set(Some(self.worker.now()));
+        self.body_moved();
         let limit = self.judgement.borrow().body_max;
         match limit {
             Some(Sized { link, limit, enforced }) if total > limit => {
@@ -112,9 +115,18 @@ impl Flight {
         }
     }
 
+    /// More of the body has come from the client, or its end.
+    pub(crate) fn body_moved(&self) {
+        self.body_pauses.set(false);
+        self.body_moved_at.set(Some(self.worker.now()));
+    }
+
     /// Since when the service alone has been waited for: it has the request, as far as the
-    /// client has sent it.
+    /// client has sent it. While the client pauses, that is only now.
     pub(crate) fn waiting_since(&self) -> Moment {
+        if self.body_pauses.get() {
+            return self.worker.now();
+        }
         self.asked_at.get().max(self.body_moved_at.get()).unwrap_or(self.started)
     }
 

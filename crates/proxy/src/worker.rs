@@ -264,7 +264,7 @@ impl Worker {
         let millis = u128::from(self.clock.unix_ms(now).unsigned_abs()) << 80;
         let random = (u128::from(self.random()) << 64 | u128::from(self.random())) >> 48;
         let mut digits = [0; 32];
-        write_hex(&mut digits, millis | random);
+        write_hex(&mut digits, &(millis | random).to_be_bytes());
         let text = std::str::from_utf8(&digits).expect("hex digits are ASCII");
         RequestId::from(text).expect("32 digits fit in 64")
     }

@@ -27,7 +27,7 @@ use crate::chain::Decoration;
 use crate::exchange::{self, Peer};
 use crate::http1::body::{BodyError, BodyReader};
 use crate::http1::chunked::Sender;
-use crate::http1::request::{HeadLimits, HeadReader, Refusal, RequestHead};
+use crate::http1::request::{HeadLimits, HeadReader, Refusal, Refused, RequestHead};
 use crate::http1::response::Reason;
 use crate::http1::wire::{Outlet, Wire};
 use crate::http1::{Framing, encode};
@@ -50,8 +50,10 @@ pub(crate) async fn serve(peer: Rc<Peer>, wire: Wire, limits: HeadLimits) {
         let head = match poll_fn(|cx| link.poll_head(cx, &mut heads)).await {
             Ok(Some(head)) => head,
             Ok(None) => break End::Close,
-            Err(refusal) => {
-                link.respond(exchange::refuse(&peer, refusal), Terms::LAST).await;
+            Err(refused) => {
+                let is_head = refused.stand_in.method == Method::HEAD;
+                let terms = Terms { version: Version::HTTP_11, is_head, keep_alive: false };
+                link.respond(exchange::refuse(&peer, &refused), terms).await;
                 break End::Linger;
             }
         };
@@ -95,11 +97,6 @@ struct Terms {
     /// It was a HEAD: the answer has no body.
     is_head: bool,
     keep_alive: bool,
-}
-
-impl Terms {
-    /// The answer to what was not read as a request.
-    const LAST: Self = Self { version: Version::HTTP_11, is_head: false, keep_alive: false };
 }
 
 async fn answer(peer: &Rc<Peer>, link: &Rc<Link>, head: RequestHead) -> Next {
@@ -167,7 +164,7 @@ impl Link {
         &self,
         cx: &mut Context<'_>,
         heads: &mut HeadReader,
-    ) -> Poll<Result<Option<RequestHead>, Refusal>> {
+    ) -> Poll<Result<Option<RequestHead>, Refused>> {
         let wire = &mut *self.wire.borrow_mut();
         loop {
             if !wire.unread.is_empty() {
@@ -180,10 +177,11 @@ impl Link {
                 return Poll::Ready(Ok(None));
             }
             if self.peer.shared.head_expired() {
-                return Poll::Ready(Err(Refusal {
+                let refusal = Refusal {
                     code: Code::HeadTimeout,
                     detail: "The request head did not arrive in time.",
-                }));
+                };
+                return Poll::Ready(Err(Refused::new(refusal, &wire.unread)));
             }
             match ready!(wire.poll_fill(cx)) {
                 Ok(1..) => {}

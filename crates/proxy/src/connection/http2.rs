@@ -36,7 +36,10 @@ pub(super) async fn serve(peer: Rc<Peer>, wire: Wire, limits: ConnectionLimits) 
     let connection = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams_max)
-        .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
+        // h2 answers a larger head by itself, without a problem and without a record. So it is
+        // told of twice the limit, and the exchange refuses what lies between. Heads come one at
+        // a time, so this costs a connection no more memory than one head.
+        .max_header_list_size(u32::try_from(2 * limits.head_bytes_max).unwrap_or(u32::MAX))
         // A peer that opens and resets streams faster than we can serve them is cut off
         // (CVE-2023-44487, CVE-2025-8671).
         .max_pending_accept_reset_streams(32)

@@ -14,10 +14,12 @@
 //! 6. A head has at most so many bytes and fields; both are counted while it arrives.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use memchr::memmem::Finder;
 use seaworthy_policy::problem::Code;
 
 use super::{ConnectionOptions, Framing, decimal, wire};
@@ -51,6 +53,44 @@ pub(crate) struct Refusal {
     pub(crate) detail: &'static str,
 }
 
+/// A head that was refused, with what its answer depends on.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) refusal: Refusal,
+    /// A request for `/` with the method and the fields that say which form of answer is wanted,
+    /// as far as they can be told. Nothing else of the head is believed.
+    pub(crate) stand_in: Box<http::request::Parts>,
+}
+
+impl Refused {
+    /// Refuses the head at the front of `unread`.
+    pub(crate) fn new(refusal: Refusal, unread: &[u8]) -> Self {
+        let (mut stand_in, ()) = Request::new(()).into_parts();
+        let mut lines = unread[..unread.len().min(READ_ANYWAY_MAX)]
+            .split(|byte| *byte == b'\n')
+            .skip_while(|line| line.trim_ascii().is_empty());
+        if lines.next().is_some_and(|line| line.starts_with(b"HEAD ")) {
+            stand_in.method = Method::HEAD;
+        }
+        for line in lines {
+            let Some(colon) = memchr::memchr(b':', line) else { continue };
+            let Ok(name) = HeaderName::from_bytes(&line[..colon]) else { continue };
+            let Ok(value) = HeaderValue::from_bytes(line[colon + 1..].trim_ascii()) else {
+                continue;
+            };
+            if name == ACCEPT || name == SEC_FETCH_MODE {
+                stand_in.headers.insert(name, value);
+            }
+        }
+        Self { refusal, stand_in: Box::new(stand_in) }
+    }
+}
+
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+/// Bytes of a refused head that are looked at for the form of its answer.
+const READ_ANYWAY_MAX: usize = 8 << 10;
+
 const fn refusal(code: Code, detail: &'static str) -> Refusal {
     Refusal { code, detail }
 }
@@ -74,20 +114,24 @@ impl HeadReader {
     }
 
     /// Takes a head off the front of `unread`; `None` where it is not whole yet.
-    pub(crate) fn take(&mut self, unread: &mut BytesMut) -> Result<Option<RequestHead>, Refusal> {
+    pub(crate) fn take(&mut self, unread: &mut BytesMut) -> Result<Option<RequestHead>, Refused> {
+        let refuse = |refusal, head: &[u8]| Err(Refused::new(refusal, head));
         let Some(end) = find_end(unread, self.searched) else {
             if unread.len() > self.limits.bytes_max {
-                return Err(TOO_LARGE);
+                return refuse(TOO_LARGE, unread);
             }
-            check_unfinished(unread, self.searched)?;
+            if let Err(refusal) = check_unfinished(unread, self.searched) {
+                return refuse(refusal, unread);
+            }
             self.searched = unread.len().saturating_sub(3);
             return Ok(None);
         };
         self.searched = 0;
         if end > self.limits.bytes_max {
-            return Err(TOO_LARGE);
+            return refuse(TOO_LARGE, unread);
         }
-        read(&wire::take(unread, end), self.limits.fields_max).map(Some)
+        let head = wire::take(unread, end);
+        read(&head, self.limits.fields_max).map(Some).or_else(|refusal| refuse(refusal, &head))
     }
 }
 
@@ -99,8 +143,9 @@ fn find_end(input: &[u8], searched: usize) -> Option<usize> {
         leading += 2;
     }
     let from = searched.max(leading);
-    let rest = input.get(from..)?;
-    memchr::memmem::find(rest, b"\r\n\r\n").map(|at| from + at + 4)
+    // Built once: that takes longer than most searches.
+    static EMPTY_LINE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
+    EMPTY_LINE.find(input.get(from..)?).map(|at| from + at + 4)
 }
 
 /// Refuses early what no later byte can mend, so that a client that only knows LF is told at
@@ -333,7 +378,7 @@ pub(super) const fn is_token(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    fn take(text: &str) -> Result<Option<RequestHead>, Refusal> {
+    fn take(text: &str) -> Result<Option<RequestHead>, Refused> {
         let limits = HeadLimits { bytes_max: 1024, fields_max: 10 };
         HeadReader::new(limits).take(&mut BytesMut::from(text))
     }
@@ -386,6 +431,15 @@ mod tests {
         wire::skip(&mut unread, 4);
         assert_eq!(reader.take(&mut unread).unwrap().unwrap().parts.version, Version::HTTP_10);
         assert!(unread.is_empty());
+    }
+
+    #[test]
+    fn a_refused_head_still_says_which_answer_it_wants() {
+        let refused = take("\r\nHEAD / HTTP/1.1\r\nAccept: text/html\r\nHost : a\r\nX: y\r\n\r\n");
+        let stand_in = refused.unwrap_err().stand_in;
+        assert_eq!((stand_in.method, stand_in.headers.len()), (Method::HEAD, 1));
+        assert_eq!(stand_in.headers[ACCEPT], "text/html");
+        assert_eq!(take("get / HTTP/1.1\r\n\r\n").unwrap_err().stand_in.method, Method::GET);
     }
 
     #[test]
@@ -456,7 +510,7 @@ mod tests {
             (long.as_str(), HeadTooLarge),
             (many.as_str(), HeadTooLarge),
         ] {
-            assert_eq!(take(head).map(|_| ()).unwrap_err().code, want, "{head:?}");
+            assert_eq!(take(head).map(|_| ()).unwrap_err().refusal.code, want, "{head:?}");
         }
     }
 }
