@@ -12,3 +12,4 @@ mod observability;
 mod problems;
 mod protections;
 mod raw_requests;
+mod registry;
