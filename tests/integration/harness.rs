@@ -8,6 +8,7 @@ pub(crate) mod held;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod upstream;
+pub(crate) mod wire;
 
 pub(crate) use asked::Idle;
 pub(crate) use client::{Reply, exchange};

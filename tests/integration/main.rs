@@ -13,3 +13,4 @@ mod problems;
 mod protections;
 mod raw_requests;
 mod registry;
+mod upstreams;
