@@ -5,6 +5,7 @@ pub(crate) mod asked;
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod held;
+pub(crate) mod http2;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod upstream;

@@ -52,6 +52,12 @@ impl Wire {
         sent.expect("the other side reads").expect("the connection is open");
     }
 
+    /// Sends what the other side still takes: it may have closed the connection.
+    pub(crate) async fn offer(&mut self, bytes: impl AsRef<[u8]>) {
+        let sent = tokio::time::timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await;
+        drop(sent.expect("the other side reads or closes"));
+    }
+
     /// Writes pieces of `piece` until nothing was taken for `pause`, or `total` bytes were.
     /// Returns how many were.
     pub(crate) async fn send_until_blocked(
