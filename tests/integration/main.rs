@@ -8,6 +8,7 @@ mod edges;
 mod first_day;
 mod harness;
 mod lifecycle;
+mod messages;
 mod observability;
 mod problems;
 mod protections;

@@ -80,11 +80,15 @@ impl Wire {
 
     /// The next head, with its empty line.
     pub(crate) async fn head(&mut self) -> String {
-        loop {
-            if let Some(at) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
-                let head = self.take(at + 4);
-                return head.into_iter().map(char::from).collect();
-            }
+        self.has_head().await;
+        let end = self.read.windows(4).position(|window| window == b"\r\n\r\n");
+        let head = self.take(end.expect("it is there") + 4);
+        head.into_iter().map(char::from).collect()
+    }
+
+    /// Waits until the next head is there, without taking it.
+    pub(crate) async fn has_head(&mut self) {
+        while !self.read.windows(4).any(|window| window == b"\r\n\r\n") {
             assert!(self.fill().await, "closed inside a head: {:?}", self.text());
         }
     }

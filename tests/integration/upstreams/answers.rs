@@ -51,7 +51,9 @@ async fn a_part_of_an_answer_is_never_taken_for_the_whole() {
     const LENGTH: &str = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf";
     const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n";
     const UNTIL_CLOSE: &str = "HTTP/1.1 200 OK\r\n\r\nhalf";
-    for (name, begun, death) in [
+    let service = Service::bind().await;
+    let gateway = Gateway::start(service.addr, &config("")).await;
+    let cases = [
         ("a length, closed", LENGTH, Death::Close),
         ("a length, reset", LENGTH, Death::Reset),
         ("chunks, closed", CHUNKED, Death::Close),
@@ -59,9 +61,8 @@ async fn a_part_of_an_answer_is_never_taken_for_the_whole() {
         ("chunks, nonsense", CHUNKED, Death::Answer("nonsense\r\n")),
         ("chunks, cut before the last line", CHUNKED, Death::Answer("0\r\n")),
         ("until the end, reset", UNTIL_CLOSE, Death::Reset),
-    ] {
-        let service = Service::bind().await;
-        let gateway = Gateway::start(service.addr, &config("")).await;
+    ];
+    for (name, begun, death) in cases {
         let mut client = Wire::connect(gateway.addr()).await;
         client.send(request("GET", "/case", "")).await;
         let mut connection = service.accept().await;
@@ -86,11 +87,11 @@ async fn a_part_of_an_answer_is_never_taken_for_the_whole() {
         death.end(connection).await;
         let end = response.collect().await;
         assert!(end.is_err(), "{name}: a clean end over HTTP/2: {end:?}");
-
-        let view = gateway.settled().await;
-        assert_eq!(view.traffic.totals.by_ending.upstream_failed, 2, "{name}");
-        gateway.stop().await;
     }
+    let view = gateway.settled().await;
+    let failed = view.traffic.totals.by_ending.upstream_failed;
+    assert_eq!(failed, 2 * cases.len() as u64, "each is recorded as a failure");
+    gateway.stop().await;
 }
 
 /// What must never be read as a request: it is the middle of a body.
