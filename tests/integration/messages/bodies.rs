@@ -135,6 +135,8 @@ async fn trailers_are_never_headers_and_pass_over_http2_alone() {
     assert_eq!(body.trailers().expect("they pass")["x-sum"], "42");
     assert_eq!(body.to_bytes(), "body");
     drop(sender);
+    let endings = way.gateway.settled().await.traffic.totals.by_ending;
+    assert_eq!((endings.served, endings.client_gone), (2, 0), "{endings:?}");
     way.close().await;
 }
 
