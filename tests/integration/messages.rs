@@ -3,6 +3,7 @@
 
 mod bodies;
 mod forwarding;
+mod http2;
 
 use crate::harness::Gateway;
 use crate::harness::wire::{Service, Wire, field, fields, status};
