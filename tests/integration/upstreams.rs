@@ -54,7 +54,7 @@ async fn warm_up(client: &mut Wire, service: &Service) -> Wire {
 }
 
 /// How the service ends a kept connection once a request is on it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Death {
     Close,
     Reset,

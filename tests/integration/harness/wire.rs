@@ -150,6 +150,17 @@ impl Wire {
         self.text()
     }
 
+    /// Waits for the end. Returns whether it was a reset, so that what came is known to be a part.
+    pub(crate) async fn is_reset(&mut self) -> bool {
+        loop {
+            match self.try_fill().await {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) => return error.kind() == std::io::ErrorKind::ConnectionReset,
+            }
+        }
+    }
+
     /// Closes the sending side, and waits until the other side has closed its own.
     pub(crate) async fn close_and_wait(mut self) -> String {
         self.stream.shutdown().await.expect("it is open");
@@ -170,11 +181,15 @@ impl Wire {
         std::mem::replace(&mut self.read, rest)
     }
 
+    /// Returns whether there was more. A reset is an end as well.
     async fn fill(&mut self) -> bool {
+        self.try_fill().await.is_ok_and(|count| count > 0)
+    }
+
+    async fn try_fill(&mut self) -> std::io::Result<usize> {
         self.read.reserve(64 << 10);
         let count = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await;
-        // A reset is an end as well.
-        count.expect("the gateway answers or closes").unwrap_or(0) > 0
+        count.expect("the gateway answers or closes")
     }
 }
 

@@ -94,6 +94,30 @@ async fn a_part_of_an_answer_is_never_taken_for_the_whole() {
     gateway.stop().await;
 }
 
+#[tokio::test]
+async fn a_client_that_knows_no_chunks_is_told_by_a_reset_that_it_got_a_part() {
+    const BEGUN: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n";
+    let service = Service::bind().await;
+    let gateway = Gateway::start(service.addr, &config("")).await;
+    for (death, part) in [
+        (Death::Answer("0\r\n\r\n"), false),
+        (Death::Close, true),
+        (Death::Reset, true),
+        (Death::Answer("nonsense\r\n"), true),
+    ] {
+        let mut client = Wire::connect(gateway.addr()).await;
+        client.send("GET / HTTP/1.0\r\nHost: shop.example\r\n\r\n").await;
+        let mut connection = service.accept().await;
+        connection.head().await;
+        connection.send(BEGUN).await;
+        assert_eq!(field(&client.head().await, "transfer-encoding"), None, "HTTP/1.0 has none");
+        assert_eq!(client.exactly(4).await, b"half");
+        death.end(connection).await;
+        assert_eq!(client.is_reset().await, part, "{death:?}");
+    }
+    gateway.stop().await;
+}
+
 /// What must never be read as a request: it is the middle of a body.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: shop.example\r\n\r\n";
 
