@@ -189,7 +189,14 @@ impl Failure {
         let code = if error.is_parse() { Code::UpstreamMalformed } else { Code::UpstreamReset };
         let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
         let message = format!("{error}{}", cause.unwrap_or_default());
-        Self { code, message, unanswered: true }
+        // A stream that was reset is no dead connection: the service may have acted on it, unless
+        // it says that it did not (RFC 9113, 8.7).
+        let reset = std::error::Error::source(error)
+            .and_then(|source| source.downcast_ref::<h2::Error>())
+            .filter(|error| error.is_reset())
+            .and_then(h2::Error::reason);
+        let unanswered = reset.is_none_or(|reason| reason == h2::Reason::REFUSED_STREAM);
+        Self { code, message, unanswered }
     }
 }
 

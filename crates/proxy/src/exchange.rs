@@ -128,6 +128,7 @@ impl<'a> Exchange<'a> {
         }
         if head.version == Version::HTTP_2 {
             check_http2_head(head, &snapshot.limits)?;
+            forward::join_cookies(&mut head.headers);
         }
         let authority = settle_authority(head)?;
         let target = match head.uri.path_and_query() {

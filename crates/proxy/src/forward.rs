@@ -12,8 +12,8 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayString;
 use http::header::{
-    CONNECTION, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use seaworthy_policy::protection::Scheme;
@@ -55,6 +55,20 @@ fn ends_here(name: &HeaderName) -> bool {
         PROXY_AUTHENTICATE | PROXY_AUTHORIZATION => true,
         _ => matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings"),
     }
+}
+
+/// Makes one field of cookies that came apart: HTTP/2 lets clients send them one by one, and no
+/// other protocol does (RFC 9113, 8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    let joined = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined));
+    headers.insert(COOKIE, joined.expect("bytes of field values make a field value"));
 }
 
 /// Takes out `Connection`, what it names, and `Upgrade`.
@@ -288,6 +302,21 @@ mod tests {
         ]);
         assert_eq!(names, ["host", "te"]);
         assert_eq!(upgrade.unwrap(), "websocket");
+    }
+
+    #[test]
+    fn cookies_that_came_apart_are_joined() {
+        for (crumbs, joined) in [
+            (&["a=1", "b=2; c=3", "d=\"4\""][..], Some("a=1; b=2; c=3; d=\"4\"")),
+            (&["a=1"], Some("a=1")),
+            (&[], None),
+        ] {
+            let crumbs: Vec<_> = crumbs.iter().map(|crumb| ("cookie", *crumb)).collect();
+            let mut headers = headers(&crumbs);
+            join_cookies(&mut headers);
+            let left: Vec<_> = headers.get_all(COOKIE).iter().collect();
+            assert_eq!(left, joined.as_slice());
+        }
     }
 
     fn hop(trusted: bool) -> Hop<'static> {

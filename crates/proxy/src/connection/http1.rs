@@ -4,8 +4,9 @@
 //! 2. A head that is refused, or that does not arrive in time, is answered and nothing behind it
 //!    is read: where it ends is not known.
 //! 3. `100 Continue` is sent when the body is first wanted, which is after the checks of the head.
-//! 4. A body that was not read to its end is thrown away up to a bound; past it the connection
-//!    is closed, so that no byte of it is read as a request.
+//! 4. A body that its answer did not wait for goes on to the service while that reads it. What
+//!    nobody reads is thrown away up to a bound; past it the connection is closed, so that no byte
+//!    of it is read as a request.
 //! 5. A client that goes away ends what it asked for.
 //! 6. Behind a request that asked for an upgrade nothing is read until the service has decided.
 
@@ -18,7 +19,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
-use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http::{Method, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use seaworthy_policy::problem::Code;
 
@@ -115,7 +116,7 @@ async fn answer(peer: &Rc<Peer>, link: &Rc<Link>, head: RequestHead) -> Next {
     if let Some(end) = link.respond(response, terms).await {
         return Next::End(end);
     }
-    poll_fn(|cx| link.poll_drain(cx)).await.map_or(Next::Request, Next::End)
+    poll_fn(|cx| link.poll_rest(cx)).await.map_or(Next::Request, Next::End)
 }
 
 /// Sends the 101 and copies bytes both ways until both sides have ended.
@@ -139,7 +140,7 @@ struct Link {
     body: RefCell<BodyReader>,
     /// `100 Continue` is still to be sent.
     continue_due: Cell<bool>,
-    /// The loop, where another task reads the body: it is told when the body has ended.
+    /// The loop, where another task reads the body: it is told when that has ended.
     waiting: RefCell<Option<Waker>>,
     /// The number of the request. Whoever reads the body of an earlier one is refused.
     number: Cell<u64>,
@@ -198,6 +199,7 @@ impl Link {
         }
         self.body.replace(BodyReader::new(framing, Sender::Client));
         self.continue_due.set(expects_continue);
+        self.number.set(self.number.get() + 1);
         ClientBody::Http1(Upload { link: Rc::clone(self), number: self.number.get() })
     }
 
@@ -236,7 +238,11 @@ impl Link {
     }
 
     /// Sends a response. Returns why it was the last, if it was.
-    async fn respond(&self, response: Response<ResponseBody>, terms: Terms) -> Option<End> {
+    async fn respond(
+        self: &Rc<Self>,
+        response: Response<ResponseBody>,
+        terms: Terms,
+    ) -> Option<End> {
         let (head, mut body) = response.into_parts();
         let decoration = body.take_decoration();
         let bodiless = terms.is_head
@@ -286,7 +292,7 @@ impl Link {
             match sending.body.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => sending.put(frame, &mut self.outlet.borrow_mut()),
                 Poll::Ready(Some(Err(_))) => sending.broken = true,
-                Poll::Ready(None) => sending.end(None, &mut self.outlet.borrow_mut()),
+                Poll::Ready(None) => sending.end(&mut self.outlet.borrow_mut()),
                 Poll::Pending => {
                     if ready!(self.poll_flush(cx)).is_ok() {
                         ready!(self.poll_gone(cx));
@@ -338,15 +344,25 @@ impl Link {
     }
 
     /// Whether more of the request's body is to come than is worth throwing away.
-    fn has_too_much_left(&self) -> bool {
+    fn has_too_much_left(self: &Rc<Self>) -> bool {
         let left = self.body.borrow().size_hint();
-        left.exact().is_none_or(|left| left > DRAIN_BYTES_MAX)
+        left.exact().is_none_or(|left| left > DRAIN_BYTES_MAX) && !self.is_read()
     }
 
-    /// Throws away what is left of the request's body, which is not much.
-    fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<Option<End>> {
-        // Whoever still has the body must not read the next request's.
-        self.number.set(self.number.get() + 1);
+    /// Whether somebody has the request's body, and may read on.
+    fn is_read(self: &Rc<Self>) -> bool {
+        Rc::strong_count(self) > 1
+    }
+
+    /// Waits for the end of the request's body.
+    fn poll_rest(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<Option<End>> {
+        if !self.body.borrow().has_ended() && self.is_read() {
+            self.waiting.replace(Some(cx.waker().clone()));
+            return Poll::Pending;
+        }
+        if self.has_too_much_left() {
+            return Poll::Ready(Some(End::Linger));
+        }
         let mut body = self.body.borrow_mut();
         while !body.has_ended() {
             match ready!(body.poll_frame(&mut self.wire.borrow_mut(), cx)) {
@@ -396,16 +412,17 @@ impl Sending<'_> {
                 outlet.end().extend_from_slice(b"\r\n");
             }
             Ok(data) => outlet.push(data),
-            Err(frame) => return self.end(frame.into_trailers().ok(), outlet),
+            // Trailers stay behind: whether the client reads them is not known.
+            Err(_) => {}
         }
         if self.body.is_end_stream() {
-            self.end(None, outlet);
+            self.end(outlet);
         }
     }
 
-    fn end(&mut self, trailers: Option<HeaderMap>, outlet: &mut Outlet) {
+    fn end(&mut self, outlet: &mut Outlet) {
         if self.chunked {
-            encode::last_chunk(outlet.end(), trailers.as_ref());
+            outlet.end().extend_from_slice(encode::LAST_CHUNK);
         }
         self.complete = true;
     }
@@ -415,6 +432,14 @@ impl Sending<'_> {
 pub(crate) struct Upload {
     link: Rc<Link>,
     number: u64,
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(waiting) = self.link.waiting.take() {
+            waiting.wake();
+        }
+    }
 }
 
 impl Body for Upload {

@@ -84,10 +84,4 @@ pub(crate) fn chunk_size(out: &mut Vec<u8>, length: usize) {
 }
 
 /// What ends a chunked body.
-pub(crate) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
-    out.extend_from_slice(b"0\r\n");
-    if let Some(trailers) = trailers {
-        fields(out, trailers);
-    }
-    out.extend_from_slice(b"\r\n");
-}
+pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";

@@ -33,6 +33,8 @@ pub(crate) struct Connection<B> {
     /// What is still to be sent of the request's body.
     upload: Option<B>,
     chunked: bool,
+    /// Interim answers so far.
+    interim: usize,
     answer: BodyReader,
     keep_alive: bool,
 }
@@ -62,6 +64,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
             method: Method::GET,
             upload: None,
             chunked: false,
+            interim: 0,
             answer: BodyReader::new(Framing::None, Sender::Service),
             keep_alive: true,
         }
@@ -85,6 +88,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         self.method = method.clone();
         self.chunked = framing == Framing::Chunked;
         self.upload = (framing != Framing::None).then_some(body);
+        self.interim = 0;
         self.keep_alive = false;
     }
 
@@ -93,7 +97,6 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<ResponseHead, NoAnswer>> {
-        let mut interim = 0;
         loop {
             if !self.wire.unread.is_empty()
                 && let Some(head) = response::take(&mut self.wire.unread, &self.method)?
@@ -104,8 +107,8 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
                     self.keep_alive = head.keep_alive;
                     return Poll::Ready(Ok(head));
                 }
-                interim += 1;
-                if interim > INTERIM_MAX {
+                self.interim += 1;
+                if self.interim > INTERIM_MAX {
                     return Poll::Ready(Err(NoAnswer::Interim));
                 }
                 continue;
@@ -116,7 +119,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
                 Ok(0) => io::ErrorKind::UnexpectedEof.into(),
                 Err(error) => error,
             };
-            return Poll::Ready(Err(if self.wire.unread.is_empty() {
+            return Poll::Ready(Err(if self.interim == 0 && self.wire.unread.is_empty() {
                 NoAnswer::Ended(ended)
             } else {
                 NoAnswer::Truncated
@@ -163,7 +166,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
 
     fn end_upload(&mut self) {
         if self.chunked {
-            encode::last_chunk(self.outlet.end(), None);
+            self.outlet.end().extend_from_slice(encode::LAST_CHUNK);
         }
         self.upload = None;
     }
@@ -192,6 +195,24 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
             return Poll::Ready(Some(Err(BodyError::Truncated)));
         }
         self.answer.poll_frame(&mut self.wire, cx)
+    }
+
+    /// Ready once the rest of a request, whose answer has ended, is sent.
+    pub(crate) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NoAnswer>> {
+        self.poll_upload(cx)?;
+        if self.upload.is_none() && self.outlet.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        // Whatever comes now is no answer, and the end is one to both.
+        match self.wire.poll_fill(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(_) => Poll::Ready(Err(NoAnswer::Truncated)),
+        }
+    }
+
+    /// Whether only the rest of the request keeps it from being used again.
+    pub(crate) fn is_uploading(&self) -> bool {
+        self.keep_alive && self.upload.is_some() && self.answer.has_ended()
     }
 
     pub(crate) fn has_ended(&self) -> bool {

@@ -7,6 +7,7 @@
 //! 4. Nothing here is shared with another worker.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,17 +80,25 @@ impl Pool {
         let count = self.targets.len();
         let turn = self.turn.get().wrapping_add(1);
         self.turn.set(turn);
-        let fresh = |target: &&Rc<Target>| tried.is_none_or(|tried| !Rc::ptr_eq(tried, target));
-        let best = |healthy: bool| {
+        let best = |healthy: bool, left_out: [Option<&Rc<Target>>; 2]| {
+            let left_out = |target: &&Rc<Target>| {
+                left_out.iter().flatten().any(|left_out| Rc::ptr_eq(left_out, target))
+            };
             (0..count)
                 .map(|step| &self.targets[(turn.wrapping_add(step)) % count])
-                .filter(fresh)
+                .filter(|target| !left_out(target))
                 .filter(|target| !healthy || target.upstream.is_healthy())
                 .filter(|target| !target.upstream.is_ejected(now))
                 .min_by_key(|target| target.in_flight.get())
         };
-        let target = best(true).or_else(|| best(false))?;
-        target.upstream.breaker.admits(now).then(|| Rc::clone(target))
+        let best = |left_out| best(true, left_out).or_else(|| best(false, left_out));
+        let first = best([tried, None])?;
+        if first.upstream.breaker.admits(now) {
+            return Some(Rc::clone(first));
+        }
+        // Another request has just taken the one try that this upstream is due for.
+        let second = best([tried, Some(first)])?;
+        second.upstream.breaker.admits(now).then(|| Rc::clone(second))
     }
 
     /// Lends a connection to `target`, an open one where there is one.
@@ -157,6 +166,14 @@ impl Target {
         Lease { target: Rc::clone(self), sender: Some(sender), reused }
     }
 
+    fn keep(&self, connection: Box<Connection<RequestBody>>, since: Moment) {
+        if connection.is_reusable() {
+            self.idle.borrow_mut().push(Idle { connection, since });
+        } else {
+            self.open.set(self.open.get() - 1);
+        }
+    }
+
     fn reuse(&self, now: Moment, timeout_idle: Duration) -> Option<Sender<RequestBody>> {
         if let Some(sender) = self.http2.borrow().as_ref().filter(|sender| !sender.is_closed()) {
             return Some(Sender::Http2(sender.clone()));
@@ -199,14 +216,20 @@ impl Lease {
         Some(connection.into_wire())
     }
 
-    /// Keeps the connection for the next request, if it can carry one.
+    /// Keeps the connection for the next request, if it can carry one; where the service has
+    /// answered early, once the rest of the request is sent.
     pub(crate) fn give_back(mut self, now: Moment) {
-        let Some(Sender::Http1(connection)) = self.sender.take() else { return };
-        if connection.is_reusable() {
-            self.target.idle.borrow_mut().push(Idle { connection, since: now });
-        } else {
-            self.target.open.set(self.target.open.get() - 1);
+        let Some(Sender::Http1(mut connection)) = self.sender.take() else { return };
+        let target = Rc::clone(&self.target);
+        if !connection.is_uploading() {
+            return target.keep(connection, now);
         }
+        tokio::task::spawn_local(async move {
+            match poll_fn(|cx| connection.poll_rest(cx)).await {
+                Ok(()) => target.keep(connection, now),
+                Err(_) => target.open.set(target.open.get() - 1),
+            }
+        });
     }
 }
 
