@@ -230,3 +230,111 @@ fn lists(value: &HeaderValue, edit: &Edit) -> bool {
         item.eq_ignore_ascii_case(edit.value.as_bytes()) || (edit.name == VARY && item == b"*")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn edit(conflict: Conflict, name: &'static str, value: &'static str) -> Edit {
+        let (name, value) = (HeaderName::from_static(name), HeaderValue::from_static(value));
+        Edit { name, value, apply: Apply::Enforced, conflict }
+    }
+
+    fn decorated(service: &[(&'static str, &'static str)], edits: Vec<Edit>) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in service {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let mut decoration = Decoration::default();
+        for edit in edits {
+            decoration.push(edit);
+        }
+        decoration.apply(&mut headers);
+        headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_conflict_says_whose_field_stays() {
+        use Conflict::{Append, KeepService, Replace};
+        for (name, service, edits, want) in [
+            ("added", vec![], vec![edit(KeepService, "a", "1")], vec!["a: 1"]),
+            ("kept", vec![("a", "0")], vec![edit(KeepService, "a", "1")], vec!["a: 0"]),
+            (
+                "the first rule's",
+                vec![],
+                vec![edit(KeepService, "a", "1"), edit(KeepService, "a", "2")],
+                vec!["a: 1"],
+            ),
+            ("replaced", vec![("a", "0"), ("a", "x")], vec![edit(Replace, "a", "1")], vec!["a: 1"]),
+            (
+                "replaced by the last",
+                vec![("a", "0")],
+                vec![edit(Replace, "a", "1"), edit(Replace, "a", "2")],
+                vec!["a: 2"],
+            ),
+            (
+                "appended",
+                vec![("vary", "accept")],
+                vec![edit(Append, "vary", "origin")],
+                vec!["vary: accept", "vary: origin"],
+            ),
+            (
+                "in the list already",
+                vec![("vary", "accept, Origin")],
+                vec![edit(Append, "vary", "origin"), edit(Append, "vary", "origin")],
+                vec!["vary: accept, Origin"],
+            ),
+            (
+                "all of it",
+                vec![("vary", "*")],
+                vec![edit(Append, "vary", "origin")],
+                vec!["vary: *"],
+            ),
+            (
+                "appended once",
+                vec![],
+                vec![edit(Append, "vary", "origin"), edit(Append, "vary", "Origin")],
+                vec!["vary: origin"],
+            ),
+        ] {
+            assert_eq!(decorated(&service, edits), want, "{name}");
+        }
+    }
+
+    const NAMES: [&str; 3] = ["vary", "x-frame-options", "x-b"];
+    const VALUES: [&str; 4] = ["a", "b", "a, b", "*"];
+
+    fn field() -> impl Strategy<Value = (&'static str, &'static str)> {
+        (proptest::sample::select(&NAMES), proptest::sample::select(&VALUES))
+    }
+
+    proptest! {
+        /// What HTTP/1 writes, field by field, is what HTTP/2 has in its map.
+        #[test]
+        fn writing_and_applying_are_the_same(
+            service in proptest::collection::vec(field(), 0..5),
+            edits in proptest::collection::vec((field(), 0..3usize), 0..6),
+        ) {
+            let conflicts = [Conflict::Replace, Conflict::KeepService, Conflict::Append];
+            let mut decoration = Decoration::default();
+            for ((name, value), conflict) in edits {
+                decoration.push(edit(conflicts[conflict], name, value));
+            }
+            let mut headers = HeaderMap::new();
+            for (name, value) in service {
+                headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            }
+            let kept = headers.iter().filter(|(name, _)| !decoration.replaces(name));
+            let added = decoration.additions(&headers).map(|edit| (&edit.name, &edit.value));
+            let text = |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {value:?}");
+            let mut written: Vec<String> = kept.chain(added).map(text).collect();
+            decoration.apply(&mut headers);
+            let mut applied: Vec<String> = headers.iter().map(text).collect();
+            written.sort();
+            applied.sort();
+            prop_assert_eq!(written, applied);
+        }
+    }
+}

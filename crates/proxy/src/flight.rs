@@ -149,8 +149,10 @@ impl Flight {
                 continue;
             }
             worker.shard.decision(link.rule, self.view.snapshot.modes.get(link.rule), verdict);
-            // A would-denial that the service then served would have broken a real client.
-            if verdict == Verdict::WouldDeny && matches!(status, 101 | 200..400) {
+            // A would-denial that the service then served would have broken a real client. An
+            // ending that is known by now is the gateway's own doing.
+            let served = self.ending.get().is_none() && matches!(status, 101 | 200..400);
+            if verdict == Verdict::WouldDeny && served {
                 worker.shard.harm(link.rule);
             }
         }

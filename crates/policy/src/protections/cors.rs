@@ -9,7 +9,8 @@
 //!    `null`, which any page can make itself, counts only where it is listed.
 //! 4. A preflight is answered here where the origin, the method and each header field are listed.
 //! 5. The request itself is judged by origin and method: simple requests have no preflight. Where
-//!    they are listed, the response is opened to the origin, denials of other protections included.
+//!    they are listed, the response is opened to the origin, denials of the protections behind this
+//!    one included.
 //! 6. Where `Access-Control-Allow-Origin` depends on the request, every response says
 //!    `Vary: Origin`, those to requests without an origin too: else a cache could serve one of them
 //!    to a page that is then told no. With `"*"` it depends on nothing and is always sent.
