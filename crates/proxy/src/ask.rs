@@ -27,6 +27,7 @@ use crate::upstream::connect::Sender;
 use crate::upstream::http1::{Connection, NoAnswer};
 use crate::upstream::pool::{Lease, LendError};
 use crate::upstream::{HostHeader, Upstream};
+use crate::worker::Worker;
 
 /// A request for the service, before it is known which upstream gets it.
 pub(crate) struct Question<'a> {
@@ -128,7 +129,9 @@ async fn send(
         let upstream = &target.upstream;
         let sent = body.take().unwrap_or_else(RequestBody::empty);
         let answered = match lease.sender() {
-            Sender::Http1(connection) => question.ask_http1(connection, sent, upstream, host).await,
+            Sender::Http1(connection) => {
+                question.ask_http1(worker, connection, sent, upstream, host).await
+            }
             Sender::Http2(sender) => {
                 let request = question.for_http2(sent, upstream, host)?;
                 let answered = sender.try_send_request(request).await;
@@ -214,6 +217,7 @@ fn is_idempotent(method: &Method) -> bool {
 impl Question<'_> {
     async fn ask_http1(
         &self,
+        worker: &Worker,
         connection: &mut Connection<RequestBody>,
         body: RequestBody,
         upstream: &Upstream,
@@ -222,7 +226,7 @@ impl Question<'_> {
         connection.ask(self.method, body, |out, framing| {
             self.write(out, framing, upstream, host);
         });
-        let answer = poll_fn(|cx| connection.poll_answer(cx)).await;
+        let answer = poll_fn(|cx| connection.poll_answer(cx, || worker.empty_headers())).await;
         let answer = answer.map_err(|error| Failure::of_http1(&error))?;
         let (mut head, ()) = Response::new(()).into_parts();
         head.status = answer.status;

@@ -1,6 +1,5 @@
 //! One request: read, judged, forwarded, answered. The story of the data plane, top to bottom.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -47,14 +46,16 @@ pub(crate) async fn serve(
 ) -> Response<ResponseBody> {
     let upgrade = forward::strip_hop_by_hop(&mut head.headers);
     let exchange = Exchange::begin(&peer, &head, body.length());
-    match exchange.check_head(&mut head) {
+    let response = match exchange.check_head(&mut head) {
         Err(denial) => exchange.refuse(denial),
         Ok(checked) => {
             let upgrade = upgrade
                 .filter(|_| head.version == Version::HTTP_11 && exchange.body == BodyLength::None);
             exchange.run(&mut head, body, &checked, upgrade).await
         }
-    }
+    };
+    peer.worker.reuse_headers(head.headers);
+    response
 }
 
 /// Answers what was not read as a request.
@@ -358,28 +359,32 @@ fn check_http2_head(head: &http::request::Parts, limits: &ConnectionLimits) -> R
 fn settle_authority(head: &mut http::request::Parts) -> Result<String, Denial> {
     const FAULT: &str = "The host is missing or has a byte that no host name has.";
     let malformed = || Denial::new(Code::MissingHost, FAULT);
-    let named = head.uri.authority().map(|authority| Cow::Borrowed(authority.as_str()));
-    let hosts = head.headers.get_all(HOST).iter().count();
-    let authority = match (named, head.headers.get(HOST)) {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let (host, another) = (hosts.next(), hosts.next().is_some());
+    let mut authority = match (head.uri.authority(), host) {
         (Some(authority), host) => {
-            let same = host.is_some_and(|host| host.as_bytes() == authority.as_bytes());
-            let authority = authority.into_owned();
-            if !same || hosts > 1 {
+            let authority = authority.as_str().to_owned();
+            if another || host.is_none_or(|host| host.as_bytes() != authority.as_bytes()) {
                 let value = HeaderValue::from_str(&authority).map_err(|_| malformed())?;
                 head.headers.insert(HOST, value);
             }
             authority
         }
-        (None, Some(host)) if hosts == 1 => host.to_str().map_err(|_| malformed())?.to_owned(),
+        (None, Some(host)) if !another => host.to_str().map_err(|_| malformed())?.to_owned(),
         // HTTP/1.0 knows no Host. The service is told an empty one.
         (None, None) if head.version == Version::HTTP_10 => return Ok(String::new()),
         _ => return Err(malformed()),
     };
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]~%".contains(&byte);
-    if authority.is_empty() || !authority.bytes().all(plain) {
+    if authority.is_empty() || !authority.bytes().all(is_of_authority) {
         return Err(malformed());
     }
-    Ok(authority.to_ascii_lowercase())
+    authority.make_ascii_lowercase();
+    Ok(authority)
+}
+
+const fn is_of_authority(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'~' | b'%')
 }
 
 /// A short page of our own.

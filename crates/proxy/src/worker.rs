@@ -11,12 +11,13 @@ use std::task::Waker;
 use std::time::{Duration, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use http::HeaderMap;
 use seaworthy_policy::Moment;
 use seaworthy_policy::record::{RequestId, RequestRecord};
 use seaworthy_policy::trace_context::write_hex;
 use tokio::net::TcpListener;
+use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 
 use crate::clock::Clock;
 use crate::connection;
@@ -44,9 +45,16 @@ pub(crate) struct Worker {
     connections_seen: Cell<u64>,
     draining: Cell<bool>,
     recently: Cell<Moment>,
+    spare_headers: RefCell<Vec<HeaderMap>>,
     date: Cell<(u64, HttpDate)>,
     emptied: tokio::sync::Notify,
 }
+
+/// Room for the fields of most messages.
+const FIELDS_USUAL: usize = 24;
+
+/// Empty header maps that a worker keeps.
+const SPARE_HEADERS_MAX: usize = 64;
 
 /// A `Date` field's value.
 type HttpDate = [u8; 29];
@@ -74,9 +82,10 @@ pub(crate) fn run(outfit: Outfit) -> std::io::Result<()> {
         .enable_all()
         // A turn of 61 tasks between looks at the sockets starves them under load.
         .event_interval(31)
-        .build()?;
-    let local = LocalSet::new();
-    local.block_on(&runtime, async move {
+        // Its tasks need not be `Send`, and unlike those of a `LocalSet` they are woken without a
+        // lock and scheduled once.
+        .build_local(LocalOptions::default())?;
+    runtime.block_on(async move {
         let Outfit { clock, shard, published, records, notes, listener, phase } = outfit;
         let listener = TcpListener::from_std(listener)?;
         let snapshot = published.load_full();
@@ -93,6 +102,7 @@ pub(crate) fn run(outfit: Outfit) -> std::io::Result<()> {
             connections_seen: Cell::new(0),
             draining: Cell::new(false),
             recently: Cell::new(clock.now()),
+            spare_headers: RefCell::default(),
             date: Cell::new((0, [0; 29])),
             emptied: tokio::sync::Notify::new(),
         });
@@ -221,6 +231,22 @@ impl Worker {
     /// When the clock was last read: soon enough ago for what is measured in seconds.
     pub(crate) fn recently(&self) -> Moment {
         self.recently.get()
+    }
+
+    /// An empty map, with the memory of one that has been used.
+    pub(crate) fn empty_headers(&self) -> HeaderMap {
+        let spare = self.spare_headers.borrow_mut().pop();
+        spare.unwrap_or_else(|| HeaderMap::with_capacity(FIELDS_USUAL))
+    }
+
+    /// Keeps the memory of a map. Each request uses two, which would otherwise take four
+    /// allocations, larger than most.
+    pub(crate) fn reuse_headers(&self, mut headers: HeaderMap) {
+        let mut spare = self.spare_headers.borrow_mut();
+        if spare.len() < SPARE_HEADERS_MAX && headers.capacity() <= 2 * FIELDS_USUAL {
+            headers.clear();
+            spare.push(headers);
+        }
     }
 
     /// The time of day for a response, written once a second.

@@ -169,7 +169,9 @@ impl Link {
         let wire = &mut *self.wire.borrow_mut();
         loop {
             if !wire.unread.is_empty() {
-                if let Some(head) = heads.take(&mut wire.unread)? {
+                if let Some(head) =
+                    heads.take(&mut wire.unread, || self.peer.worker.empty_headers())?
+                {
                     self.peer.shared.head_ended();
                     return Poll::Ready(Ok(Some(head)));
                 }
@@ -262,6 +264,7 @@ impl Link {
             && !self.has_too_much_left()
             && head.headers.get(CONNECTION).is_none_or(|value| value != "close");
         self.write_head(&head, &decoration, terms.version, framing, keep_alive);
+        self.peer.worker.reuse_headers(head.headers);
         let mut sending = Sending {
             complete: framing == Framing::None || framing == Framing::Length(0),
             chunked: framing == Framing::Chunked,

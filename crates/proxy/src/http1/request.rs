@@ -31,9 +31,6 @@ pub(crate) struct HeadLimits {
     pub(crate) fields_max: usize,
 }
 
-/// Room for the fields of most requests.
-const FIELDS_USUAL: usize = 24;
-
 /// The head of a request, and what it means for its connection.
 #[derive(Debug)]
 pub(crate) struct RequestHead {
@@ -113,8 +110,13 @@ impl HeadReader {
         Self { limits, searched: 0 }
     }
 
-    /// Takes a head off the front of `unread`; `None` where it is not whole yet.
-    pub(crate) fn take(&mut self, unread: &mut BytesMut) -> Result<Option<RequestHead>, Refused> {
+    /// Takes a head off the front of `unread`; `None` where it is not whole yet. `empty` makes the
+    /// map for its fields.
+    pub(crate) fn take(
+        &mut self,
+        unread: &mut BytesMut,
+        empty: impl FnOnce() -> HeaderMap,
+    ) -> Result<Option<RequestHead>, Refused> {
         let refuse = |refusal, head: &[u8]| Err(Refused::new(refusal, head));
         let Some(end) = find_end(unread, self.searched) else {
             if unread.len() > self.limits.bytes_max {
@@ -131,7 +133,9 @@ impl HeadReader {
             return refuse(TOO_LARGE, unread);
         }
         let head = wire::take(unread, end);
-        read(&head, self.limits.fields_max).map(Some).or_else(|refusal| refuse(refusal, &head))
+        read(&head, self.limits.fields_max, empty())
+            .map(Some)
+            .or_else(|refusal| refuse(refusal, &head))
     }
 }
 
@@ -159,14 +163,14 @@ fn check_unfinished(input: &[u8], searched: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn read(head: &Bytes, fields_max: usize) -> Result<RequestHead, Refusal> {
+fn read(head: &Bytes, fields_max: usize, empty: HeaderMap) -> Result<RequestHead, Refusal> {
     let mut lines = Lines { rest: head };
     let mut line = lines.next_line()?;
     while line.is_empty() {
         line = lines.next_line()?;
     }
     let (method, uri, version) = read_request_line(head, line)?;
-    let mut fields = Fields::new(version);
+    let mut fields = Fields::new(version, empty);
     let mut count = 0;
     loop {
         let line = lines.next_line()?;
@@ -248,6 +252,7 @@ const CONTROL_BYTE: Refusal =
 struct Fields {
     http_11: bool,
     headers: HeaderMap,
+    has_host: bool,
     length: Option<u64>,
     chunked: bool,
     keep_alive: bool,
@@ -255,11 +260,12 @@ struct Fields {
 }
 
 impl Fields {
-    fn new(version: Version) -> Self {
+    fn new(version: Version, headers: HeaderMap) -> Self {
         let http_11 = version == Version::HTTP_11;
         Self {
             http_11,
-            headers: HeaderMap::with_capacity(FIELDS_USUAL),
+            headers,
+            has_host: false,
             length: None,
             chunked: false,
             keep_alive: http_11,
@@ -286,9 +292,10 @@ impl Fields {
         let text =
             HeaderValue::from_maybe_shared(head.slice_ref(value)).map_err(|_| CONTROL_BYTE)?;
         match name {
-            HOST if self.headers.contains_key(HOST) => {
+            HOST if self.has_host => {
                 return Err(refusal(Code::MissingHost, "There must be exactly one Host field."));
             }
+            HOST => self.has_host = true,
             CONTENT_LENGTH if !self.read_length(value)? => return Ok(()),
             TRANSFER_ENCODING => return self.read_encoding(value),
             CONNECTION => {
@@ -329,7 +336,7 @@ impl Fields {
     }
 
     fn framing(&self) -> Result<Framing, Refusal> {
-        if self.http_11 && !self.headers.contains_key(HOST) {
+        if self.http_11 && !self.has_host {
             return Err(refusal(Code::MissingHost, "There must be exactly one Host field."));
         }
         match (self.chunked, self.length) {
@@ -380,7 +387,7 @@ mod tests {
 
     fn take(text: &str) -> Result<Option<RequestHead>, Refused> {
         let limits = HeadLimits { bytes_max: 1024, fields_max: 10 };
-        HeadReader::new(limits).take(&mut BytesMut::from(text))
+        HeadReader::new(limits).take(&mut BytesMut::from(text), HeaderMap::new)
     }
 
     #[test]
@@ -423,13 +430,16 @@ mod tests {
         let (mut reader, mut unread) = (HeadReader::new(limits), BytesMut::new());
         for byte in &head.as_bytes()[..head.len() - 1] {
             unread.extend_from_slice(&[*byte]);
-            assert!(reader.take(&mut unread).unwrap().is_none());
+            assert!(reader.take(&mut unread, HeaderMap::new).unwrap().is_none());
         }
         unread.extend_from_slice(b"\nbodyGET / HTTP/1.0\r\n\r\n");
-        assert!(reader.take(&mut unread).unwrap().is_some());
+        assert!(reader.take(&mut unread, HeaderMap::new).unwrap().is_some());
         assert_eq!(&unread[..4], b"body");
         wire::skip(&mut unread, 4);
-        assert_eq!(reader.take(&mut unread).unwrap().unwrap().parts.version, Version::HTTP_10);
+        assert_eq!(
+            reader.take(&mut unread, HeaderMap::new).unwrap().unwrap().parts.version,
+            Version::HTTP_10
+        );
         assert!(unread.is_empty());
     }
 

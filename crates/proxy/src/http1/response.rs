@@ -21,9 +21,6 @@ const BYTES_MAX: usize = 256 << 10;
 /// The most fields of an answer.
 const FIELDS_MAX: usize = 256;
 
-/// Room for the fields of most answers and those that the rules add.
-const FIELDS_USUAL: usize = 24;
-
 /// The head of an answer, and how its body ends.
 #[derive(Debug)]
 pub(crate) struct ResponseHead {
@@ -58,10 +55,11 @@ pub(crate) enum MalformedResponse {
 }
 
 /// Takes a head off the front of `unread`, the answer to a request with `method`. `None` where
-/// it is not whole yet.
+/// it is not whole yet. `empty` makes the map for its fields.
 pub(crate) fn take(
     unread: &mut BytesMut,
     method: &Method,
+    empty: impl FnOnce() -> HeaderMap,
 ) -> Result<Option<ResponseHead>, MalformedResponse> {
     let Some(end) = find_end(unread) else {
         // What is no answer at all is not waited for.
@@ -73,7 +71,7 @@ pub(crate) fn take(
     if end > BYTES_MAX {
         return Err(MalformedResponse::TooLarge);
     }
-    read(&wire::take(unread, end), method).map(Some)
+    read(&wire::take(unread, end), method, empty()).map(Some)
 }
 
 /// Behind the empty line.
@@ -85,10 +83,14 @@ fn find_end(input: &[u8]) -> Option<usize> {
     })
 }
 
-fn read(head: &Bytes, method: &Method) -> Result<ResponseHead, MalformedResponse> {
+fn read(
+    head: &Bytes,
+    method: &Method,
+    empty: HeaderMap,
+) -> Result<ResponseHead, MalformedResponse> {
     let (line, mut rest) = split_line(head);
     let (http_11, status, reason) = read_status_line(line)?;
-    let mut fields = Fields::new(http_11);
+    let mut fields = Fields::new(http_11, empty);
     loop {
         let (line, behind) = split_line(rest);
         if line.is_empty() {
@@ -146,15 +148,8 @@ struct Fields {
 }
 
 impl Fields {
-    fn new(http_11: bool) -> Self {
-        Self {
-            http_11,
-            headers: HeaderMap::with_capacity(FIELDS_USUAL),
-            count: 0,
-            length: None,
-            chunked: false,
-            keep_alive: http_11,
-        }
+    fn new(http_11: bool, headers: HeaderMap) -> Self {
+        Self { http_11, headers, count: 0, length: None, chunked: false, keep_alive: http_11 }
     }
 
     fn read(&mut self, head: &Bytes, line: &[u8]) -> Result<(), MalformedResponse> {
@@ -226,7 +221,7 @@ mod tests {
     use super::*;
 
     fn read(method: &Method, text: &str) -> Result<Option<ResponseHead>, MalformedResponse> {
-        take(&mut BytesMut::from(text), method)
+        take(&mut BytesMut::from(text), method, HeaderMap::new)
     }
 
     #[test]
@@ -319,7 +314,7 @@ mod tests {
             assert!(read(&Method::GET, text.get(..end).unwrap()).unwrap().is_none(), "{end}");
         }
         let mut unread = BytesMut::from(text);
-        let head = take(&mut unread, &Method::GET).unwrap().unwrap();
+        let head = take(&mut unread, &Method::GET, HeaderMap::new).unwrap().unwrap();
         assert_eq!((&unread[..], head.status), (&b"body"[..], StatusCode::NOT_FOUND));
         assert_eq!(head.reason.unwrap().0, "Nothing Here");
     }

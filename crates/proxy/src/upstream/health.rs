@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{Method, StatusCode, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::Empty;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -98,7 +98,7 @@ async fn get_http1(
         encode::field(out, "host", upstream.authority.as_bytes());
         encode::field(out, "connection", b"close");
     });
-    poll_fn(|cx| connection.poll_answer(cx)).await.map(|head| head.status)
+    poll_fn(|cx| connection.poll_answer(cx, HeaderMap::new)).await.map(|head| head.status)
 }
 
 async fn get_http2(

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::http1::body::{BodyError, BodyReader};
@@ -92,14 +92,15 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         self.keep_alive = false;
     }
 
-    /// Sends the request, and reads the head of its answer.
+    /// Sends the request, and reads the head of its answer. `empty` makes the map for its fields.
     pub(crate) fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
+        empty: impl Fn() -> HeaderMap,
     ) -> Poll<Result<ResponseHead, NoAnswer>> {
         loop {
             if !self.wire.unread.is_empty()
-                && let Some(head) = response::take(&mut self.wire.unread, &self.method)?
+                && let Some(head) = response::take(&mut self.wire.unread, &self.method, &empty)?
             {
                 if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
                 {
