@@ -3,11 +3,14 @@
 pub(crate) mod ask;
 pub(crate) mod asked;
 pub(crate) mod client;
+pub(crate) mod echo;
+pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod held;
 pub(crate) mod http2;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 

@@ -12,6 +12,7 @@ mod messages;
 mod observability;
 mod problems;
 mod protections;
+mod protocols;
 mod raw_requests;
 mod registry;
 mod upstreams;

@@ -21,14 +21,19 @@ impl Gateway {
     }
 
     pub(crate) async fn start_before(upstreams: &[SocketAddr], toml: &str) -> Self {
-        let (dir, inputs) = prepare(upstreams, "127.0.0.1:0", toml);
-        let running = app::start(inputs).await.expect("the gateway starts");
-        Self { running, dir }
+        Self::try_start_at(urls(upstreams), toml).await.expect("the gateway starts")
+    }
+
+    /// Starts a gateway before the upstreams at `urls`, or says why it did not start.
+    pub(crate) async fn try_start_at(urls: Vec<String>, toml: &str) -> Result<Self, String> {
+        let (dir, inputs) = prepare(urls, "127.0.0.1:0", toml);
+        let running = app::start(inputs).await.map_err(|error| error.to_string())?;
+        Ok(Self { running, dir })
     }
 
     /// Starts a gateway with a key of the installation that the test knows: 64 hex digits.
     pub(crate) async fn start_with_key(upstream: SocketAddr, toml: &str, key: &str) -> Self {
-        let (dir, mut inputs) = prepare(&[upstream], "127.0.0.1:0", toml);
+        let (dir, mut inputs) = prepare(urls(&[upstream]), "127.0.0.1:0", toml);
         inputs.env.push(("SEAWORTHY_KEY".to_owned(), key.to_owned()));
         let running = app::start(inputs).await.expect("the gateway starts");
         Self { running, dir }
@@ -39,7 +44,7 @@ impl Gateway {
         upstream: SocketAddr,
         listen: SocketAddr,
     ) -> Result<Self, String> {
-        let (dir, inputs) = prepare(&[upstream], &listen.to_string(), "");
+        let (dir, inputs) = prepare(urls(&[upstream]), &listen.to_string(), "");
         let running = app::start(inputs).await.map_err(|error| error.to_string())?;
         Ok(Self { running, dir })
     }
@@ -70,14 +75,18 @@ impl Gateway {
     }
 }
 
-fn prepare(upstreams: &[SocketAddr], listen: &str, toml: &str) -> (TempDir, Inputs) {
+fn urls(upstreams: &[SocketAddr]) -> Vec<String> {
+    upstreams.iter().map(|addr| format!("http://{addr}")).collect()
+}
+
+fn prepare(upstreams: Vec<String>, listen: &str, toml: &str) -> (TempDir, Inputs) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(dir.path().join("seaworthy.toml"), toml).expect("it is writable");
     let inputs = Inputs {
         file: Some(dir.path().join("seaworthy.toml")),
         env: vec![("SEAWORTHY__LOG__LEVEL".to_owned(), "error".to_owned())],
         flags: Flags {
-            upstreams: upstreams.iter().map(|addr| format!("http://{addr}")).collect(),
+            upstreams,
             listen: Some(listen.to_owned()),
             console: Some("127.0.0.1:0".to_owned()),
             data: Some(dir.path().join("data")),
