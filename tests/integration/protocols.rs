@@ -182,6 +182,39 @@ async fn streams_of_one_connection_run_at_once() {
     gateway.stop().await;
 }
 
+#[tokio::test]
+async fn an_http2_request_reaches_an_http1_service_in_its_own_form() {
+    let upstream = Upstream::ok().await;
+    let gateway = Gateway::start(upstream.addr, "").await;
+    let client = Client::connect(gateway.addr()).await;
+    let request = Request::post("http://shop.example/a?b=c")
+        .header("host", "evil.example")
+        .header("cookie", "session=1")
+        .header("cookie", "theme=dark")
+        .header("cookie", "lang=de")
+        .header("x-twice", "1")
+        .header("x-twice", "2")
+        .body(body("hello", None))
+        .unwrap();
+    assert_eq!(client.send(request).await.unwrap().status(), 200);
+    let [request] = &upstream.received()[..] else { panic!("one request") };
+    let (head, content) = request.split_once("\r\n\r\n").unwrap();
+    let mut lines = head.lines();
+    assert_eq!((lines.next(), content), (Some("POST /a?b=c HTTP/1.1"), "hello"), "{request}");
+    let fields: Vec<(&str, &str)> = lines.map(|line| line.split_once(": ").unwrap()).collect();
+    let values = |wanted: &str| -> Vec<&str> {
+        fields.iter().filter(|(name, _)| *name == wanted).map(|(_, value)| *value).collect()
+    };
+    assert_eq!(values("host"), ["shop.example"], ":authority beats Host");
+    assert_eq!(values("x-forwarded-host"), ["shop.example"]);
+    assert_eq!(values("content-length"), ["5"]);
+    assert_eq!(values("x-twice"), ["1", "2"], "only cookies are joined");
+    // RFC 9113, 8.2.3: HTTP/1 has one Cookie field.
+    assert_eq!(values("cookie"), ["session=1; theme=dark; lang=de"]);
+    assert!(!head.contains("\r\n:") && !head.contains("evil"), "no pseudo-field: {head}");
+    gateway.stop().await;
+}
+
 /// What an HTTP/2 client may say that an HTTP/1 service would read as something else.
 #[tokio::test]
 async fn an_http2_request_that_has_two_readings_never_reaches_the_service() {
