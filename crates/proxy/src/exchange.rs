@@ -133,6 +133,11 @@ impl<'a> Exchange<'a> {
         }
         let authority = settle_authority(head)?;
         let target = match head.uri.path_and_query() {
+            // Not a path: only OPTIONS means the whole service by it (RFC 9110, 7.1).
+            Some(target) if target == "*" && head.method != Method::OPTIONS => {
+                let fault = "Only OPTIONS has the target *.";
+                return Err(Denial::new(Code::MalformedTarget, fault));
+            }
             Some(target) => Target::parse(target).map_err(|error| {
                 Denial::new(Code::MalformedTarget, format!("The target was not read: {error}."))
             })?,
