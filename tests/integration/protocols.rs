@@ -183,6 +183,27 @@ async fn streams_of_one_connection_run_at_once() {
 }
 
 #[tokio::test]
+async fn many_requests_share_one_http2_connection_to_the_service() {
+    let service = Echo::http2().await;
+    let toml = format!("{HTTP2_SERVICE}connections_max = 1\n[listen]\nworkers = 1");
+    let gateway = Gateway::start(service.addr, &toml).await;
+    let client = Client::connect(gateway.addr()).await;
+    // All of them come before there is a connection.
+    let answers: Vec<_> = (0..50)
+        .map(|number| {
+            let client = client.clone();
+            tokio::spawn(async move { client.get(&format!("/{number}")).await })
+        })
+        .collect();
+    for answer in answers {
+        let response = answer.await.unwrap();
+        assert_eq!(response.status(), 200, "{}", response.text());
+    }
+    assert_eq!(service.take().len(), 50);
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn an_http2_request_reaches_an_http1_service_in_its_own_form() {
     let upstream = Upstream::ok().await;
     let gateway = Gateway::start(upstream.addr, "").await;

@@ -142,6 +142,15 @@ impl Upstream {
         })
     }
 
+    /// Whether a connection to it may turn out to speak HTTP/2.
+    pub(crate) fn may_speak_http2(&self) -> bool {
+        match self.protocol {
+            UpstreamProtocol::Auto => self.tls.is_some(),
+            UpstreamProtocol::Http1 => false,
+            UpstreamProtocol::Http2 => true,
+        }
+    }
+
     /// Whether the active checks find it healthy.
     pub fn is_healthy(&self) -> bool {
         self.healthy.load(Relaxed)

@@ -4,7 +4,9 @@
 //! 2. One that is unhealthy or ejected is passed over. Where the active checks find all of them
 //!    unhealthy, they are asked all the same: a wrong check must not take the service down.
 //! 3. A connection is used again last in, first out, so that spare ones grow old and are closed.
-//! 4. Nothing here is shared with another worker.
+//! 4. Where a connection carries many requests (HTTP/2), one is opened, and those who come
+//!    meanwhile wait for it.
+//! 5. Nothing here is shared with another worker.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -14,6 +16,7 @@ use std::time::Duration;
 
 use hyper::client::conn::http2;
 use seaworthy_policy::Moment;
+use tokio::sync::watch;
 
 use super::connect::{self, ConnectError, Sender};
 use super::http1::Connection;
@@ -33,7 +36,12 @@ pub(crate) struct Target {
     pub(crate) upstream: Arc<Upstream>,
     idle: RefCell<Vec<Idle>>,
     http2: RefCell<Option<http2::SendRequest<RequestBody>>>,
+    /// Whether the next connection is likely to speak HTTP/2.
+    expects_http2: Cell<bool>,
+    /// Closes when the attempt to open such a connection is over, however it ended.
+    opening: RefCell<Option<watch::Receiver<()>>>,
     in_flight: Cell<usize>,
+    /// Connections that carry one request at a time, and those that are being opened.
     open: Cell<usize>,
 }
 
@@ -106,9 +114,18 @@ impl Pool {
         if let Some(sender) = target.reuse(now, self.options.timeout_idle) {
             return Ok(target.lease(sender, true));
         }
-        if target.open.get() >= self.options.connections_max {
+        if target.expects_http2.get()
+            && target.opened().await
+            && let Some(sender) = target.reuse(now, self.options.timeout_idle)
+        {
+            return Ok(target.lease(sender, true));
+        }
+        // The bound is for connections that carry one request each.
+        let shared = target.expects_http2.get();
+        if !shared && target.open.get() >= self.options.connections_max {
             return Err(LendError::Full);
         }
+        let _opening = shared.then(|| target.announce());
         target.open.set(target.open.get() + 1);
         // Counted before the await, so that a burst cannot open more than the maximum.
         let mut slot = OpenSlot { target, kept: false };
@@ -116,10 +133,11 @@ impl Pool {
         let sender = Box::pin(connect::connect(&target.upstream, self.options.timeout_connect))
             .await
             .map_err(LendError::Connect)?;
-        if let Sender::Http2(sender) = &sender {
-            target.http2.replace(Some(sender.clone()));
+        target.expects_http2.set(matches!(sender, Sender::Http2(_)));
+        match &sender {
+            Sender::Http2(sender) => drop(target.http2.replace(Some(sender.clone()))),
+            Sender::Http1(_) => slot.kept = true,
         }
-        slot.kept = true;
         Ok(target.lease(sender, false))
     }
 
@@ -136,7 +154,8 @@ impl Pool {
     }
 }
 
-/// Gives a place under `connections_max` back where connecting failed or was given up.
+/// Gives a place under `connections_max` back where connecting failed or was given up, or where
+/// the connection is one that others share.
 struct OpenSlot<'a> {
     target: &'a Target,
     kept: bool,
@@ -153,9 +172,11 @@ impl Drop for OpenSlot<'_> {
 impl Target {
     fn new(upstream: Arc<Upstream>) -> Self {
         Self {
+            expects_http2: Cell::new(upstream.may_speak_http2()),
             upstream,
             idle: RefCell::default(),
             http2: RefCell::default(),
+            opening: RefCell::default(),
             in_flight: Cell::new(0),
             open: Cell::new(0),
         }
@@ -174,14 +195,31 @@ impl Target {
         }
     }
 
+    /// Waits for the attempt that is under way, where there is one. Returns whether there was.
+    ///
+    /// Nobody waits twice: where it failed, each makes an attempt of its own, so that no request
+    /// stands in line behind the timeouts of others.
+    async fn opened(&self) -> bool {
+        let Some(mut opening) = self.opening.borrow().clone() else { return false };
+        while opening.changed().await.is_ok() {}
+        true
+    }
+
+    /// Says that a connection is being opened, for as long as what it returns lives.
+    fn announce(&self) -> watch::Sender<()> {
+        let (sender, receiver) = watch::channel(());
+        let mut opening = self.opening.borrow_mut();
+        if opening.as_ref().is_none_or(|opening| opening.has_changed().is_err()) {
+            *opening = Some(receiver);
+        }
+        sender
+    }
+
     fn reuse(&self, now: Moment, timeout_idle: Duration) -> Option<Sender<RequestBody>> {
         if let Some(sender) = self.http2.borrow().as_ref().filter(|sender| !sender.is_closed()) {
             return Some(Sender::Http2(sender.clone()));
         }
-        if self.http2.borrow().is_some() {
-            self.http2.replace(None);
-            self.open.set(self.open.get() - 1);
-        }
+        self.http2.replace(None);
         let mut idle = self.idle.borrow_mut();
         while let Some(Idle { mut connection, since }) = idle.pop() {
             if now.since(since) < timeout_idle && connection.is_quiet() {
