@@ -401,3 +401,32 @@ async fn what_is_no_tls_leaves_a_tls_port_serving() {
     assert_eq!(upstream.received().len(), 1, "that one");
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_used_is_refused_at_start() {
+    let authority = Authority::new();
+    let (ours, other) = (authority.issue("localhost"), authority.issue("other.example"));
+    let missing = ours.key.with_file_name("missing.pem");
+    let garbage = ours.key.with_file_name("garbage.pem");
+    std::fs::write(&garbage, "-----BEGIN CERTIFICATE-----\n!\n").unwrap();
+    let listen = |cert, key| format!("[listen]\ntls = {{ cert = {cert:?}, key = {key:?} }}\n");
+    for (name, toml, file, reason) in [
+        (
+            "another key",
+            listen(&ours.cert, &other.key),
+            &other.key,
+            "not the key of the certificate",
+        ),
+        ("no such key", listen(&ours.cert, &missing), &missing, "No such file"),
+        ("no such certificate", listen(&missing, &ours.key), &missing, "No such file"),
+        ("a certificate for a key", listen(&ours.cert, &ours.cert), &ours.cert, "private key"),
+        ("a key for a certificate", listen(&ours.key, &ours.key), &ours.key, "certificate"),
+        ("a damaged certificate", listen(&garbage, &ours.key), &garbage, "PEM"),
+        ("no such ca", format!("[service]\nca = {missing:?}"), &missing, "No such file"),
+    ] {
+        let urls = vec!["http://127.0.0.1:1".to_owned()];
+        let fault = Gateway::try_start_at(urls, &toml).await.err().expect(name);
+        let file = file.display().to_string();
+        assert!(fault.contains(&file) && fault.contains(reason), "{name}: {fault}");
+    }
+}

@@ -4,6 +4,7 @@ use std::path::Path as FilePath;
 
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 
 use super::check::Checks;
 use super::listen::Listen;
@@ -12,10 +13,14 @@ use super::service::Service;
 pub(crate) fn check_listen(listen: &Listen, checks: &mut Checks<'_>) {
     if let Some(files) = &listen.tls {
         let cert = certificates(&files.cert);
-        checks.require(cert.is_ok(), "tls.cert", cert.err().unwrap_or_default());
         let key = PrivateKeyDer::from_pem_file(&files.key)
-            .map(drop)
             .map_err(|error| in_words(&files.key, &error, "private key"));
+        let key = match (&cert, key) {
+            (Ok(chain), Ok(key)) => fit(chain, key)
+                .map_err(|error| format!("{} cannot be used: {error}", files.key.display())),
+            (_, key) => key.map(drop),
+        };
+        checks.require(cert.is_ok(), "tls.cert", cert.err().unwrap_or_default());
         checks.require(key.is_ok(), "tls.key", key.err().unwrap_or_default());
     }
 }
@@ -27,15 +32,24 @@ pub(crate) fn check_service(service: &Service, checks: &mut Checks<'_>) {
     }
 }
 
-/// Whether `path` is a PEM file with at least one certificate, all of them readable.
-fn certificates(path: &FilePath) -> Result<(), String> {
+/// The certificates of a PEM file that has at least one, all of them readable.
+fn certificates(path: &FilePath) -> Result<Vec<CertificateDer<'static>>, String> {
     let fault = |error| in_words(path, &error, "certificate");
-    let mut count = 0;
-    for certificate in CertificateDer::pem_file_iter(path).map_err(fault)? {
-        certificate.map_err(fault)?;
-        count += 1;
+    let found = CertificateDer::pem_file_iter(path).map_err(fault)?;
+    let found = found.collect::<Result<Vec<_>, _>>().map_err(fault)?;
+    if found.is_empty() { Err(fault(pem::Error::NoItemsFound)) } else { Ok(found) }
+}
+
+/// Whether the first certificate of `chain` is that of `key`.
+fn fit(chain: &[CertificateDer<'static>], key: PrivateKeyDer<'static>) -> Result<(), String> {
+    let provider = rustls::crypto::ring::default_provider();
+    match CertifiedKey::from_der(chain.to_vec(), key, &provider) {
+        Ok(_) => Ok(()),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err("it is not the key of the certificate in `tls.cert`".to_owned())
+        }
+        Err(error) => Err(error.to_string()),
     }
-    if count == 0 { Err(fault(pem::Error::NoItemsFound)) } else { Ok(()) }
 }
 
 fn in_words(path: &FilePath, error: &pem::Error, what: &str) -> String {
