@@ -7,6 +7,7 @@ mod connections;
 mod edges;
 mod first_day;
 mod harness;
+mod hostile;
 mod lifecycle;
 mod messages;
 mod observability;

@@ -44,6 +44,18 @@ impl Asked {
         String::from_utf8_lossy(&self.read).into_owned()
     }
 
+    /// Reads until the gateway closes the connection. Returns everything that came on it.
+    pub(crate) async fn read_to_close(mut self) -> String {
+        loop {
+            let count = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await;
+            match count.expect("the gateway goes on or closes") {
+                Ok(1..) => {}
+                // A reset is a close like any other.
+                Ok(0) | Err(_) => return String::from_utf8_lossy(&self.read).into_owned(),
+            }
+        }
+    }
+
     pub(crate) async fn write(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).await.expect("the connection is whole");
     }
