@@ -8,9 +8,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::harness::ask::{metric, until};
+use crate::harness::ask::{json, metric, until};
 use crate::harness::client::{PATIENCE, read_replies};
-use crate::harness::echo::{Client, body};
+use crate::harness::echo::{Client, Echo, body};
 use crate::harness::frames::{self, Frames, block, frame};
 use crate::harness::{Gateway, Held, Idle, Upstream, call, exchange};
 
@@ -293,6 +293,94 @@ async fn absurd_chunks_end_the_request_at_the_service() {
     unharmed(&gateway).await;
     gateway.stop().await;
     answering.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_goes_in_the_middle_of_its_body_takes_its_request_along() {
+    let service = Idle::start().await;
+    let config = "[protect.body_limit]\nmode = \"off\"\n[store.telemetry]\nflush_every = \"100ms\"";
+    let gateway = Gateway::start(service.addr(), config).await;
+    let length = CHUNKED.replace("Transfer-Encoding: chunked", "Content-Length: 1000000000000");
+    for (count, (sent, end)) in
+        [(CHUNKED, "8000\r\n"), (length.as_str(), "")].into_iter().enumerate()
+    {
+        let mut client = TcpStream::connect(gateway.addr()).await.unwrap();
+        client.write_all(format!("{sent}{end}").as_bytes()).await.unwrap();
+        client.write_all(&[b'x'; 0x8000]).await.unwrap();
+        let mut asked = service.asked().await;
+        asked.read_to("xxx").await;
+        drop(client);
+        let received = asked.read_to_close().await;
+        assert!(!received.ends_with("0\r\n\r\n"), "the service takes it for whole");
+        gone(&gateway, count as f64 + 1.0).await;
+    }
+    // One that is read by the gateway itself.
+    let mut client = TcpStream::connect(gateway.addr()).await.unwrap();
+    let report = "POST /.seaworthy/csp-report HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{";
+    client.write_all(report.as_bytes()).await.unwrap();
+    settles(&gateway, "http_server_active_requests", 1.0).await;
+    drop(client);
+    gone(&gateway, 3.0).await;
+    // The same over HTTP/2, whatever the client says that it means by it.
+    for (count, code) in [(4.0, frames::CANCEL), (5.0, frames::NO_ERROR)] {
+        let mut client = post_part(&gateway).await;
+        let mut asked = service.asked().await;
+        asked.read_to("xxx\r\n").await;
+        client.send(&frame(frames::RST_STREAM, 0, 1, &code.to_be_bytes())).await;
+        let received = asked.read_to_close().await;
+        assert!(!received.ends_with("0\r\n\r\n"), "the service takes it for whole");
+        gone(&gateway, count).await;
+    }
+    // With its connection.
+    let client = post_part(&gateway).await;
+    let asked = service.asked().await;
+    drop(client);
+    asked.read_to_close().await;
+    gone(&gateway, 6.0).await;
+
+    let rows = until("the rows are written", async || {
+        let page = json(gateway.console(), "/api/v1/requests").await;
+        let rows = page["rows"].as_array().expect("a list").clone();
+        (rows.len() == 6).then_some(rows)
+    })
+    .await;
+    for row in rows {
+        assert_eq!((&row["status"], &row["ending"]), (&499.into(), &"client_gone".into()), "{row}");
+    }
+    let answering = answer_next(service);
+    unharmed(&gateway).await;
+    gateway.stop().await;
+    answering.await.unwrap();
+}
+
+/// Begins a request over HTTP/2 whose body goes on.
+async fn post_part(gateway: &Gateway) -> Frames {
+    let mut client = Frames::connect(gateway.addr()).await;
+    let head = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
+    client.send(&frame(frames::HEADERS, frames::END_HEADERS, 1, &block(&head))).await;
+    client.send(&frame(frames::DATA, 0, 1, &[b'x'; 0x2000])).await;
+    client
+}
+
+#[tokio::test]
+async fn an_http2_service_takes_no_part_of_a_body_for_the_whole() {
+    let service = Echo::http2().await;
+    let gateway = Gateway::start(service.addr, "[service]\nprotocol = \"http2\"").await;
+    for (count, code) in [(1.0, frames::CANCEL), (2.0, frames::NO_ERROR)] {
+        let mut client = post_part(&gateway).await;
+        settles(&gateway, "http_server_active_requests", 1.0).await;
+        client.send(&frame(frames::RST_STREAM, 0, 1, &code.to_be_bytes())).await;
+        gone(&gateway, count).await;
+    }
+    let mut client = TcpStream::connect(gateway.addr()).await.unwrap();
+    client.write_all(format!("{CHUNKED}5\r\nhello\r\n").as_bytes()).await.unwrap();
+    settles(&gateway, "http_server_active_requests", 1.0).await;
+    drop(client);
+    gone(&gateway, 3.0).await;
+    unharmed(&gateway).await;
+    let whole = service.take();
+    assert_eq!(whole.len(), 1, "the last: {whole:?}");
+    gateway.stop().await;
 }
 
 #[tokio::test]

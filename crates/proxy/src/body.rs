@@ -34,6 +34,18 @@ pub(crate) enum BrokenBody {
     Http1(#[from] BodyError),
     #[error("{0}")]
     Http2(#[from] hyper::Error),
+    #[error("the stream was reset in the middle of the body")]
+    Reset,
+}
+
+impl BrokenBody {
+    /// Whether the sender is gone, so that there is nobody to be told of a fault.
+    pub(crate) const fn is_gone(&self) -> bool {
+        match self {
+            Self::Http1(error) => error.is_gone(),
+            Self::Http2(_) | Self::Reset => true,
+        }
+    }
 }
 
 impl ClientBody {
@@ -56,7 +68,13 @@ impl Body for ClientBody {
         match self.get_mut() {
             Self::None => Poll::Ready(None),
             Self::Http1(upload) => Pin::new(upload).poll_frame(cx).map_err(BrokenBody::Http1),
-            Self::Http2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BrokenBody::Http2),
+            Self::Http2(incoming) => match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+                Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+                None if incoming.is_end_stream() => Poll::Ready(None),
+                // hyper says no more of a body whose stream was reset with NO_ERROR.
+                None => Poll::Ready(Some(Err(BrokenBody::Reset))),
+                Some(Err(error)) => Poll::Ready(Some(Err(BrokenBody::Http2(error)))),
+            },
         }
     }
 
@@ -129,6 +147,7 @@ impl Body for RequestBody {
                 }
             }
             Poll::Ready(Some(Err(error))) => {
+                flight.client_gone.set(error.is_gone());
                 Denial::new(Code::MalformedBody, "").internal(error.to_string())
             }
             Poll::Ready(None) => {
@@ -276,6 +295,8 @@ impl Drop for ResponseBody {
     fn drop(&mut self) {
         self.settle();
         self.flight.record(match (self.is_end_stream(), self.failed) {
+            // Its own body's end is what broke the answer off.
+            (_, true) if self.flight.client_gone.get() => Ending::ClientGone,
             (_, true) => Ending::UpstreamFailed,
             (true, false) => Ending::Served,
             (false, false) => Ending::ClientGone,

@@ -241,6 +241,8 @@ impl<'a> Exchange<'a> {
                 let body = ResponseBody::stream(incoming, lease, Rc::clone(flight));
                 self.finish(Response::from_parts(head, body))
             }
+            // There is nobody to answer, and the connection gives the exchange up.
+            Err(_) if flight.client_gone.get() => std::future::pending().await,
             Err(denial) if denial.code.entry().domain == problem::Domain::Upstream => {
                 self.fail(&denial)
             }

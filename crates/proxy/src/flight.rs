@@ -43,6 +43,8 @@ pub(crate) struct Flight {
     pub(crate) failure: Cell<Option<Code>>,
     /// Why the request body ended early.
     pub(crate) body_fault: RefCell<Option<Denial>>,
+    /// The client went away in the middle of it.
+    pub(crate) client_gone: Cell<bool>,
     pub(crate) asked_at: Cell<Option<Moment>>,
     /// When the client's body last moved on its way to the service.
     pub(crate) body_moved_at: Cell<Option<Moment>>,
@@ -87,6 +89,7 @@ impl Flight {
             ending: Cell::new(None),
             failure: Cell::new(None),
             body_fault: RefCell::new(None),
+            client_gone: Cell::new(false),
             asked_at: Cell::new(None),
             body_moved_at: Cell::new(None),
             body_pauses: Cell::new(false),

@@ -14,7 +14,7 @@ use seaworthy_policy::problem::{self, Code, Denial};
 use seaworthy_policy::protection::{Answer, Request};
 use seaworthy_policy::record::Verdict;
 
-use crate::body::ClientBody;
+use crate::body::{BrokenBody, ClientBody};
 use crate::exchange::page;
 use crate::flight::Flight;
 
@@ -62,13 +62,16 @@ async fn collect(body: ClientBody) -> Result<Bytes, Denial> {
     let limited = Limited::new(body, BODY_BYTES_MAX);
     let collected = tokio::time::timeout(BODY_TIMEOUT, limited.collect())
         .await
-        .map_err(|_| Denial::new(Code::BodyTimeout, ""))?
-        .map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                Denial::new(Code::BodyTooLarge, "A body of at most 64 KiB is accepted here.")
-            } else {
-                Denial::new(Code::MalformedBody, "").internal(error.to_string())
-            }
-        })?;
-    Ok(collected.to_bytes())
+        .map_err(|_| Denial::new(Code::BodyTimeout, ""))?;
+    match collected {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(Denial::new(Code::BodyTooLarge, "A body of at most 64 KiB is accepted here."))
+        }
+        // There is nobody to answer, and the connection gives the exchange up.
+        Err(error) if error.downcast_ref().is_some_and(BrokenBody::is_gone) => {
+            std::future::pending().await
+        }
+        Err(error) => Err(Denial::new(Code::MalformedBody, "").internal(error.to_string())),
+    }
 }

@@ -142,6 +142,8 @@ struct Link {
     continue_due: Cell<bool>,
     /// The loop, where another task reads the body: it is told when that has ended.
     waiting: RefCell<Option<Waker>>,
+    /// The client went away in the middle of the body.
+    gone: Cell<bool>,
     /// The number of the request. Whoever reads the body of an earlier one is refused.
     number: Cell<u64>,
     peer: Rc<Peer>,
@@ -155,6 +157,7 @@ impl Link {
             body: RefCell::new(BodyReader::Ended),
             continue_due: Cell::new(false),
             waiting: RefCell::default(),
+            gone: Cell::new(false),
             number: Cell::new(0),
             peer,
         }
@@ -219,6 +222,9 @@ impl Link {
     /// Ready when the client has gone away. While a request's body is under way, its reader
     /// notices that, and nobody else reads.
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.gone.get() {
+            return Poll::Ready(());
+        }
         if !self.body.borrow().has_ended() {
             self.waiting.replace(Some(cx.waker().clone()));
             return Poll::Pending;
@@ -468,7 +474,10 @@ impl Body for Upload {
         }
         let mut body = link.body.borrow_mut();
         let frame = ready!(body.poll_frame(&mut wire, cx));
-        if body.has_ended()
+        let gone =
+            frame.as_ref().is_some_and(|frame| frame.as_ref().is_err_and(BodyError::is_gone));
+        link.gone.set(gone);
+        if (gone || body.has_ended())
             && let Some(waiting) = link.waiting.take()
         {
             waiting.wake();

@@ -33,6 +33,16 @@ pub(crate) enum BodyError {
     Io(#[from] std::io::Error),
 }
 
+impl BodyError {
+    /// Whether the sender is gone.
+    pub(crate) const fn is_gone(&self) -> bool {
+        match self {
+            Self::Malformed(_) => false,
+            Self::Truncated | Self::Io(_) => true,
+        }
+    }
+}
+
 /// What the bytes so far hold of a body.
 enum Piece {
     Data(Bytes),
