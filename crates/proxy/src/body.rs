@@ -228,6 +228,8 @@ impl ResponseBody {
             _ => None,
         };
         if let Some(lease) = lease {
+            // The service is done with the request, and so are the places that it took.
+            self.flight.judgement.borrow_mut().permits.clear();
             lease.give_back(self.flight.worker.recently());
         }
     }

@@ -284,6 +284,8 @@ impl<'a> Exchange<'a> {
     }
 
     fn problem(&self, denial: &Denial) -> Response<ResponseBody> {
+        // Nothing of it is under way any more but its answer.
+        self.flight.judgement.borrow_mut().permits.clear();
         self.flight.worker.shard.code(denial.code);
         let content = problem::render(denial, &self.flight.id, self.rendering);
         let body = ResponseBody::whole(content.into(), Rc::clone(&self.flight));

@@ -21,7 +21,7 @@ use super::metrics::ReloadMetrics;
 use super::pump::Change;
 use crate::config::{self, Config, Inputs};
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What reloads the config. Clones share everything.
 #[derive(Clone)]
@@ -148,16 +148,19 @@ impl Reloader {
         Ok((compiled.rules, generation))
     }
 
-    /// Reloads whenever the config's file is another than `seen`.
+    /// Reloads whenever the config's file is another than `seen`, and has been for one look: many
+    /// editors empty a file before they write it, and an empty one is a config, too.
     pub(super) async fn watch_file(self, mut seen: Option<Stamp>) {
         let Some(path) = self.shared.inputs.path() else { return };
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut before = seen;
         loop {
             ticks.tick().await;
             let now = Stamp::of(&path).await;
+            let settled = now == std::mem::replace(&mut before, now);
             // A file that is gone for a moment is being replaced.
-            if now.is_some() && now != seen {
+            if now.is_some() && now != seen && settled {
                 seen = now;
                 if self.reload().await.is_err() {
                     tracing::debug!("the last config stays in force");
