@@ -125,8 +125,12 @@ impl Verdicts {
         (0..PROTECTIONS_MAX).filter(move |index| self.get(*index) == verdict)
     }
 
+    /// Whether a position has this verdict; all of them at once, as the sampler asks for each
+    /// request.
     pub fn any(self, verdict: Verdict) -> bool {
-        self.with(verdict).next().is_some()
+        const LOW: u64 = u64::MAX / 0b11;
+        let differs = self.0 ^ (LOW * verdict as u64);
+        (differs | differs >> 1) & LOW != LOW
     }
 }
 
@@ -221,6 +225,11 @@ mod tests {
         verdicts.set(5, Verdict::Deny);
         verdicts.set(5, Verdict::WouldDeny);
         assert_eq!(verdicts.get(0), Verdict::Allow);
+        for verdict in [Verdict::NotJudged, Verdict::Allow, Verdict::WouldDeny, Verdict::Deny] {
+            assert!(verdicts.any(verdict), "{verdict:?}");
+            let only = Verdicts::default();
+            assert_eq!(only.any(verdict), verdict == Verdict::NotJudged, "{verdict:?}");
+        }
         assert_eq!(verdicts.get(1), Verdict::NotJudged);
         assert_eq!(verdicts.with(Verdict::WouldDeny).collect::<Vec<_>>(), [5]);
         assert_eq!(verdicts.with(Verdict::Deny).collect::<Vec<_>>(), [31]);
