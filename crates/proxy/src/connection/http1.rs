@@ -287,7 +287,7 @@ impl Link {
             }
             Some(end) => Some(end),
             None if keep_alive => None,
-            None if self.body.borrow().has_ended() && !unsure => Some(End::Close),
+            None if self.has_read_all() && !unsure => Some(End::Close),
             None => Some(End::Linger),
         }
     }
@@ -350,6 +350,12 @@ impl Link {
             (_, false) => encode::field(out, "connection", b"close"),
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// Whether the client has sent nothing that was not read: what is unread when a socket closes
+    /// makes the kernel reset it, and the client may lose its answer.
+    fn has_read_all(&self) -> bool {
+        self.body.borrow().has_ended() && self.wire.borrow().unread.is_empty()
     }
 
     /// Whether more of the request's body is to come than is worth throwing away.

@@ -33,6 +33,8 @@ pub(crate) struct Connection<B> {
     /// What is still to be sent of the request's body.
     upload: Option<B>,
     chunked: bool,
+    /// Bytes of the request's body that were put on their way.
+    uploaded: u64,
     /// Interim answers so far.
     interim: usize,
     answer: BodyReader,
@@ -64,6 +66,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
             method: Method::GET,
             upload: None,
             chunked: false,
+            uploaded: 0,
             interim: 0,
             answer: BodyReader::new(Framing::None, Sender::Service),
             keep_alive: true,
@@ -156,6 +159,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
     }
 
     fn put(&mut self, data: Bytes) {
+        self.uploaded += data.len() as u64;
         if self.chunked && !data.is_empty() {
             encode::chunk_size(self.outlet.end(), data.len());
             self.outlet.push(data);
@@ -214,6 +218,10 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
     /// Whether only the rest of the request keeps it from being used again.
     pub(crate) fn is_uploading(&self) -> bool {
         self.keep_alive && self.upload.is_some() && self.answer.has_ended()
+    }
+
+    pub(crate) const fn uploaded(&self) -> u64 {
+        self.uploaded
     }
 
     pub(crate) fn has_ended(&self) -> bool {

@@ -263,13 +263,21 @@ impl Lease {
             return target.keep(connection, now);
         }
         tokio::task::spawn_local(async move {
-            match poll_fn(|cx| connection.poll_rest(cx)).await {
-                Ok(()) => target.keep(connection, now),
-                Err(_) => target.open.set(target.open.get() - 1),
+            loop {
+                let before = connection.uploaded();
+                let rest = poll_fn(|cx| connection.poll_rest(cx));
+                match tokio::time::timeout(REST_PAUSE_MAX, rest).await {
+                    Ok(Ok(())) => return target.keep(connection, now),
+                    Err(_) if connection.uploaded() > before => {}
+                    Ok(Err(_)) | Err(_) => return target.open.set(target.open.get() - 1),
+                }
             }
         });
     }
 }
+
+/// How long a service that has answered early may leave the rest of the request unread.
+const REST_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 const NOT_HTTP1: &str = "only what was asked over HTTP/1 is read over it";
 
