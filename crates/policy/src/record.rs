@@ -162,6 +162,12 @@ impl Ending {
         Self::ClientGone,
     ];
 
+    /// Whether the service did what it was asked, so that denying it would have broken a real
+    /// client: a would-denial of such a request is harm.
+    pub const fn was_success(self, status: u16) -> bool {
+        matches!(self, Self::Served | Self::ClientGone) && matches!(status, 101 | 200..=399)
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Served => "served",

@@ -152,10 +152,7 @@ impl Flight {
                 continue;
             }
             worker.shard.decision(link.rule, self.view.snapshot.modes.get(link.rule), verdict);
-            // A would-denial that the service then served would have broken a real client. An
-            // ending that is known by now is the gateway's own doing.
-            let served = self.ending.get().is_none() && matches!(status, 101 | 200..400);
-            if verdict == Verdict::WouldDeny && served {
+            if verdict == Verdict::WouldDeny && ending.was_success(status) {
                 worker.shard.harm(link.rule);
             }
         }

@@ -1,6 +1,7 @@
 //! The table of requests, wherever there is one.
 
 use maud::{Markup, html};
+use seaworthy_policy::record::Ending;
 use seaworthy_store::telemetry::RequestRow;
 
 use super::time_of_day;
@@ -73,7 +74,8 @@ fn objections(request: &RequestRow) -> Markup {
 
 /// Whether the service did what the rule would have kept it from doing.
 fn is_harm(request: &RequestRow) -> bool {
-    request.ending == "served" && request.status < 400
+    let ending = Ending::ALL.into_iter().find(|ending| ending.as_str() == request.ending);
+    ending.is_some_and(|ending| ending.was_success(request.status))
 }
 
 /// One row that says why there are no others.

@@ -36,6 +36,9 @@ pub(super) struct Check {
     /// The config; else seaworthy.toml where there is one, else the built-in default
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
+    /// The same, spelled as for `serve`
+    #[arg(long = "config", value_name = "FILE", conflicts_with = "file")]
+    named: Option<PathBuf>,
     /// Print the faults as JSON
     #[arg(long)]
     json: bool,
@@ -81,7 +84,7 @@ struct Checked {
 
 impl Check {
     fn run(self, surroundings: Surroundings) -> Result<Answer, Failure> {
-        let file = ConfigFile { config: self.file };
+        let file = ConfigFile { config: self.file.or(self.named) };
         let inputs = file.inputs(config::Flags::default(), surroundings);
         let checked = config::inspect(&inputs);
         if self.json {
@@ -182,7 +185,7 @@ mod tests {
     fn check_says_what_is_there_or_every_fault() {
         let check = |toml: &str, json| {
             let (_dir, path) = file(toml);
-            Check { file: Some(path), json }.run(surroundings())
+            Check { file: Some(path), named: None, json }.run(surroundings())
         };
         let right = check("[service]\nupstreams = [\"http://a\"]\n", false).unwrap();
         assert!(right.text.contains("is right: "), "{}", right.text);

@@ -146,7 +146,7 @@ impl OpenMinute {
         if counts.is_empty() {
             counts.resize(REGISTRY.len(), RuleCounts::default());
         }
-        let harmed = matches!(record.status, 101 | 200..=399);
+        let harmed = record.ending.was_success(record.status);
         for (protection, counts) in counts.iter_mut().enumerate() {
             match record.verdicts.get(protection) {
                 Verdict::NotJudged => continue,
@@ -286,10 +286,23 @@ mod tests {
 
     #[test]
     fn a_would_deny_harms_where_the_service_said_yes() {
-        let cases = [(101, 1), (200, 1), (204, 1), (302, 1), (399, 1), (404, 0), (502, 0)];
-        for (status, harm) in cases {
+        use seaworthy_policy::record::Ending::{Answered, ClientGone, Served};
+        let cases = [
+            (Served, 101, 1),
+            (Served, 200, 1),
+            (Served, 204, 1),
+            (Served, 302, 1),
+            (Served, 399, 1),
+            (Served, 404, 0),
+            (Served, 502, 0),
+            (ClientGone, 200, 1),
+            (ClientGone, 499, 0),
+            // A report of a browser, which the gateway itself takes.
+            (Answered, 204, 0),
+        ];
+        for (ending, status, harm) in cases {
             let mut aggregator = aggregator();
-            aggregator.observe(&RequestRecord { status, ..would_be_denied() });
+            aggregator.observe(&RequestRecord { ending, status, ..would_be_denied() });
             let batch = aggregator.flush(NOON_MS + 1000, 0);
             let counts = batch.rules[&(NOON, RuleId(0))];
             let expected = RuleCounts { evaluated: 1, would_deny: 1, denied: 0, harm };
