@@ -59,7 +59,7 @@ impl Query {
     }
 
     fn fault(&mut self, name: &str, detail: String) {
-        self.faults.push(FieldError { at: format!("query:{name}"), detail });
+        self.faults.push(FieldError::new(format!("query:{name}"), detail));
     }
 
     /// The value of a parameter as it was sent; empty where it was not.

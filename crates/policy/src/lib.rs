@@ -6,6 +6,7 @@
 //! socket; the tests call them with tables.
 
 pub mod client;
+pub mod content;
 pub mod manual;
 pub mod mode;
 pub mod names;
@@ -16,6 +17,7 @@ pub mod quantity;
 pub mod record;
 pub mod registry;
 pub mod route;
+pub mod source;
 pub mod target;
 pub mod trace_context;
 

@@ -122,6 +122,16 @@ catalogue! {
         "Wait for as long as Retry-After says, then go on more slowly.";
     BodyTooLarge "body-too-large" Protection("body_limit"), PAYLOAD_TOO_LARGE, "Request body too large",
         "Send a smaller body, or send it in parts.";
+    UnreadableBody "unreadable-body" Protection("body_syntax"), BAD_REQUEST, "Body cannot be read",
+        "Send what Content-Type says: well-formed JSON, form fields or multipart parts, within the named bounds.";
+    AmbiguousBody "ambiguous-body" Protection("body_syntax"), BAD_REQUEST,
+        "Body can be read in two ways", "Name each member once, and send nothing before or behind the value.";
+    UnsupportedCoding "unsupported-coding" Protection("body_syntax"), UNSUPPORTED_MEDIA_TYPE,
+        "Content-Encoding not accepted", "Send the body as it is, or with gzip or deflate, once.";
+    BodyUnchecked "body-unchecked" Protection("body_syntax"), PAYLOAD_TOO_LARGE,
+        "Body too large to be checked", "Send a smaller body; the bound holds for the decoded one, too.";
+    ChecksOverCapacity "checks-over-capacity" Protection("body_syntax"), SERVICE_UNAVAILABLE,
+        "Too many bodies at once", "Wait for as long as Retry-After says, then try again.";
     RequestTimeout "request-timeout" Protection("request_timeout"), GATEWAY_TIMEOUT,
         "The service took too long", "Try again later; ask for less at once.";
     OverCapacity "over-capacity" Protection("concurrency_limit"), SERVICE_UNAVAILABLE,
@@ -180,7 +190,16 @@ pub struct Denial {
 pub struct FieldError {
     /// Where: `header:<name>`, `query:<name>`, or a JSON Pointer into the body.
     pub at: String,
+    /// The rule of a schema that it breaks: `maxLength`, `required`.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub keyword: Cow<'static, str>,
     pub detail: String,
+}
+
+impl FieldError {
+    pub fn new(at: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { at: at.into(), keyword: Cow::Borrowed(""), detail: detail.into() }
+    }
 }
 
 impl Denial {

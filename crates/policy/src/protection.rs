@@ -1,4 +1,4 @@
-//! What every protection is: a check of a request, and at most three more things it can ask for.
+//! What every protection is: a check of a request, and at most four more things it can ask for.
 //!
 //! A protection never sees its mode. It returns an [`Outcome`] and may leave wishes in
 //! [`Effects`] and [`Edits`]; the data plane's chain is the only place where a mode decides
@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::Moment;
 use crate::client::Client;
+use crate::content::Content;
 use crate::problem::Denial;
 use crate::record::RouteId;
 use crate::target::Target;
@@ -21,7 +22,13 @@ use crate::target::Target;
 /// One compiled protection. Its state (buckets, counters) is its own and is shared by all
 /// workers without locks.
 pub trait Protection: Send + Sync {
-    /// Judges a request by its head. Runs once for each request, before the service is asked.
+    /// Whether [`Self::check`] has to see the body of this request. It is then read whole, up to
+    /// a bound; [`Request::content`] says what became of it.
+    fn reads_body(&self, _request: &Request<'_>) -> bool {
+        false
+    }
+
+    /// Judges a request. Runs once for each request, before the service is asked.
     fn check(&self, request: &Request<'_>, effects: &mut Effects) -> Outcome;
 
     /// Adds the response headers that do not depend on the request; the others are left in
@@ -55,6 +62,7 @@ pub struct Request<'a> {
     pub peer: IpAddr,
     pub route: RouteId,
     pub body: BodyLength,
+    pub content: &'a Content,
     pub now: Moment,
     /// Unix time in seconds, for what outlives the process.
     pub unix_s: u64,
@@ -123,6 +131,16 @@ pub struct Effects {
     pub body_max: Option<u64>,
     /// Held until the response has been sent.
     pub permit: Option<Permit>,
+    /// What the service and the rules behind this one see in place of what was sent, where the
+    /// rule enforces.
+    pub rewrite: Option<Rewrite>,
+}
+
+/// Parts of a request in another spelling; what is `None` stays.
+#[derive(Debug)]
+pub struct Rewrite {
+    pub content: Option<Content>,
+    pub target: Option<Target>,
 }
 
 /// A bound of [`Effects`] that a request crossed after its check.

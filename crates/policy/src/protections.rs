@@ -1,6 +1,7 @@
 //! One file a protection. `registry.rs` lists them in chain order.
 
 pub mod body_limit;
+pub mod body_syntax;
 pub mod concurrency_limit;
 pub mod content_security_policy;
 pub mod cors;

@@ -13,9 +13,10 @@ use crate::mode::ModeSetting;
 use crate::problem::Code;
 use crate::protection::Protection;
 use crate::protections::{
-    body_limit, concurrency_limit, content_security_policy, cors, csrf, header_limit,
+    body_limit, body_syntax, concurrency_limit, content_security_policy, cors, csrf, header_limit,
     host_allowlist, ip_filter, rate_limit, request_timeout, security_headers,
 };
+use crate::source::{Source, Sources};
 
 /// `[protect]` of the config, and of each route: the settings of every protection.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -30,6 +31,7 @@ pub struct Protect {
     pub rate_limit: rate_limit::Config,
     pub csrf: csrf::Config,
     pub body_limit: body_limit::Config,
+    pub body_syntax: body_syntax::Config,
     pub request_timeout: request_timeout::Config,
     pub concurrency_limit: concurrency_limit::Config,
 }
@@ -46,6 +48,7 @@ pub static REGISTRY: &[&Entry] = &[
     &rate_limit::ENTRY,
     &csrf::ENTRY,
     &body_limit::ENTRY,
+    &body_syntax::ENTRY,
     &request_timeout::ENTRY,
     &concurrency_limit::ENTRY,
 ];
@@ -65,6 +68,23 @@ pub struct Entry {
     /// The settings without the mode: two rules with equal settings can share their state.
     pub settings: fn(&Protect) -> serde_json::Value,
     pub build: Build,
+    /// The files and variables that the settings name.
+    pub sources: fn(&Protect) -> Vec<Source>,
+}
+
+impl Entry {
+    /// What most protections have in common: they need nothing but their settings.
+    pub(crate) const PLAIN: Self = Self {
+        name: "",
+        summary: "",
+        default_mode: ModeSetting::Auto,
+        default_mode_reason: "",
+        codes: &[],
+        mode: |_| ModeSetting::Auto,
+        settings: |_| serde_json::Value::Null,
+        build: |_, _| Err(BuildError { key: "", message: "it has no build".to_owned() }),
+        sources: |_| Vec::new(),
+    };
 }
 
 /// Compiles a protection from its section of the settings.
@@ -85,6 +105,7 @@ pub fn position(name: &str) -> Option<usize> {
 #[derive(Clone, Copy, Debug)]
 pub struct BuildContext<'a> {
     pub key: &'a InstallKey,
+    pub sources: &'a Sources,
 }
 
 /// A setting that is well-formed and still makes no sense. Fits after "`<key>`: ".
@@ -203,7 +224,8 @@ mod tests {
     fn the_defaults_build() {
         let key = InstallKey::new([1; 32]);
         for entry in REGISTRY {
-            let built = (entry.build)(&Protect::default(), &BuildContext { key: &key });
+            let context = BuildContext { key: &key, sources: &Sources::default() };
+            let built = (entry.build)(&Protect::default(), &context);
             assert!(built.is_ok(), "{}", entry.name);
             assert!((entry.settings)(&Protect::default()).get("mode").is_none());
         }

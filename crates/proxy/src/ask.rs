@@ -18,7 +18,7 @@ use seaworthy_policy::problem::{Code, Denial};
 use seaworthy_policy::protection::Bound;
 use seaworthy_policy::target::Target;
 
-use crate::body::{ClientBody, RequestBody};
+use crate::body::RequestBody;
 use crate::chain::Timed;
 use crate::flight::Flight;
 use crate::forward::{self, Hop};
@@ -49,9 +49,8 @@ pub(crate) struct Asked {
 pub(crate) async fn ask(
     flight: &Rc<Flight>,
     question: &Question<'_>,
-    body: ClientBody,
+    body: RequestBody,
 ) -> Result<Asked, Denial> {
-    let body = RequestBody::new(body, Rc::clone(flight));
     let deadline = flight.judgement.borrow().deadline;
     let now = flight.worker.now();
     flight.asked_at.set(Some(now));

@@ -1,5 +1,7 @@
 //! The bodies of one exchange: they stream, are counted, and end a request when they end.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -7,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use seaworthy_policy::content::Unread;
 use seaworthy_policy::problem::{Code, Denial};
 use seaworthy_policy::protection::BodyLength;
 use seaworthy_policy::record::Ending;
@@ -19,6 +22,7 @@ use crate::http1::body::BodyError;
 use crate::http1::wire::Wire;
 use crate::tunnel;
 use crate::upstream::pool::Lease;
+use crate::worker::Worker;
 
 /// What the client sends, as its protocol carries it.
 pub(crate) enum ClientBody {
@@ -95,14 +99,45 @@ impl Body for ClientBody {
     }
 }
 
-/// What the client sends, on its way to the service.
+/// What the client sends, on its way to the service. The checks can read it first; then what they
+/// have read comes first again, or what they have put in its place.
 ///
 /// It ends with an error, which cancels the request to the service, where the client breaks
 /// off, pauses for too long, or crosses an enforced size limit; the reason is left in
 /// [`Flight::body_fault`].
 pub(crate) struct RequestBody {
+    read: VecDeque<Frame<Bytes>>,
     inner: Option<(ClientBody, Rc<Flight>)>,
     pause: Option<Pin<Box<Sleep>>>,
+}
+
+/// Bytes of request bodies that a worker holds for the checks; dropping it gives the room back.
+pub(crate) struct Held {
+    worker: Rc<Worker>,
+    bytes: usize,
+}
+
+impl Held {
+    pub(crate) const fn none(worker: Rc<Worker>) -> Self {
+        Self { worker, bytes: 0 }
+    }
+
+    /// Takes room for `bytes` more, unless all bodies together would have more than `bytes_max`.
+    fn grow(&mut self, bytes: usize, bytes_max: usize) -> bool {
+        let all = self.worker.held_bytes.get() + bytes;
+        let fits = all <= bytes_max;
+        if fits {
+            self.worker.held_bytes.set(all);
+            self.bytes += bytes;
+        }
+        fits
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.worker.held_bytes.set(self.worker.held_bytes.get() - self.bytes);
+    }
 }
 
 /// The request body ended early. The reason is in [`Flight::body_fault`].
@@ -112,14 +147,64 @@ pub(crate) struct BodyEnded;
 
 impl RequestBody {
     pub(crate) const fn empty() -> Self {
-        Self { inner: None, pause: None }
+        Self { read: VecDeque::new(), inner: None, pause: None }
     }
 
     pub(crate) fn new(body: ClientBody, flight: Rc<Flight>) -> Self {
         if body.is_end_stream() {
             return Self::empty();
         }
-        Self { inner: Some((body, flight)), pause: None }
+        Self { inner: Some((body, flight)), ..Self::empty() }
+    }
+
+    /// Reads all of it, where it is within the bounds; what was read is sent all the same. In
+    /// time, too: each byte of a body that arrives one by one would hold the others for hours.
+    pub(crate) async fn read(
+        &mut self,
+        held: &mut Held,
+        bytes_max: usize,
+    ) -> Result<Result<Bytes, Unread>, BodyEnded> {
+        let Some((_, flight)) = &self.inner else { return Ok(Ok(Bytes::new())) };
+        let flight = Rc::clone(flight);
+        let limits = flight.view.snapshot.limits;
+        let end = flight.worker.now().after(limits.timeout_body);
+        if self.size_hint().exact().is_some_and(|bytes| bytes > bytes_max as u64) {
+            return Ok(Err(Unread::TooLarge { bytes_max }));
+        }
+        let (mut frames, mut bytes) = (VecDeque::new(), 0);
+        let outcome = loop {
+            let Some(frame) = poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await else {
+                break Ok(());
+            };
+            let frame = frame?;
+            let more = frame.data_ref().map_or(0, Bytes::len);
+            bytes += more;
+            frames.push_back(frame);
+            if bytes > bytes_max {
+                break Err(Unread::TooLarge { bytes_max });
+            }
+            if !held.grow(more, limits.checked_bodies_bytes_max) {
+                break Err(Unread::NoRoom);
+            }
+            if flight.worker.now() > end {
+                break Err(Unread::TooSlow);
+            }
+        };
+        if outcome.is_ok() {
+            self.inner = None;
+        }
+        let whole = outcome.map(|()| join(&mut frames, bytes));
+        self.read = frames;
+        Ok(whole)
+    }
+
+    /// Sends `content` in place of a body that was read whole.
+    pub(crate) fn replace(&mut self, content: Bytes) {
+        debug_assert!(self.inner.is_none(), "only a whole body is replaced");
+        self.read.retain(|frame| !frame.is_data());
+        if !content.is_empty() {
+            self.read.push_front(Frame::data(content));
+        }
     }
 
     fn poll_pause(&mut self, cx: &mut Context<'_>, limit: std::time::Duration) -> Poll<()> {
@@ -135,6 +220,9 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyEnded>>> {
+        if let Some(frame) = self.read.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
         let Some((body, flight)) = &mut self.inner else { return Poll::Ready(None) };
         let flight = Rc::clone(flight);
         let denial = match Pin::new(body).poll_frame(cx) {
@@ -166,12 +254,38 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(|(body, _)| body.is_end_stream())
+        self.read.is_empty() && self.inner.as_ref().is_none_or(|(body, _)| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), |(body, _)| body.size_hint())
+        let read: usize = self.read.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
+        let rest = self.inner.as_ref().map_or(Some(0), |(body, _)| body.size_hint().exact());
+        rest.map_or_else(SizeHint::new, |rest| SizeHint::with_exact(read as u64 + rest))
     }
+}
+
+/// Makes one frame of the data of all of `frames`, and returns it.
+fn join(frames: &mut VecDeque<Frame<Bytes>>, bytes: usize) -> Bytes {
+    if let Some(Ok(whole)) = frames.front().map(|frame| frame.data_ref().cloned().ok_or(()))
+        && whole.len() == bytes
+    {
+        frames.retain(|frame| !frame.is_data());
+        frames.push_front(Frame::data(whole.clone()));
+        return whole;
+    }
+    let mut whole = Vec::with_capacity(bytes);
+    frames.retain(|frame| match frame.data_ref() {
+        Some(data) => {
+            whole.extend_from_slice(data);
+            false
+        }
+        None => true,
+    });
+    let whole = Bytes::from(whole);
+    if !whole.is_empty() {
+        frames.push_front(Frame::data(whole.clone()));
+    }
+    whole
 }
 
 /// What the client is sent. When it is dropped, the request is over.

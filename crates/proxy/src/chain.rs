@@ -6,14 +6,19 @@
 //! 4. A client that has given no identity is enforced against at 100 % alone, since its bucket
 //!    would be that of everyone behind its address.
 //! 5. The first enforced denial or answer ends the chain. Rules behind it leave no evidence.
+//! 6. Before the first rule that has to see the body, the chain stops until it has been read. So
+//!    nobody's body is read whom a rule before that one denies.
+//! 7. What a rule rewrites is rewritten where it enforces, for the rules behind it and the service.
 
 use http::header::VARY;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use seaworthy_policy::client::ClientKey;
+use seaworthy_policy::content::Content;
 use seaworthy_policy::mode::{Mode, Share};
 use seaworthy_policy::problem::Denial;
 use seaworthy_policy::protection::{
     Answer, Apply, Bound, Conflict, Edit, Edits, Effects, Outcome, Permit, Request, Response,
+    Rewrite,
 };
 use seaworthy_policy::record::{Verdict, Verdicts};
 
@@ -25,6 +30,10 @@ pub(crate) enum Flow {
     Forward,
     Deny(Denial),
     Answer(Answer),
+    /// The chain goes on once the body has been read.
+    Read,
+    /// The chain goes on with this in place of what was sent.
+    Rewrite(Rewrite),
 }
 
 /// The chain's notes on one request, kept until its response has been sent.
@@ -37,6 +46,8 @@ pub(crate) struct Judgement {
     pub(crate) deadline: Option<Timed>,
     pub(crate) body_max: Option<Sized>,
     pub(crate) permits: Vec<Permit>,
+    /// The place in the chain of the rule that is asked next.
+    next: usize,
 }
 
 /// A time limit of the chain's rule at `link`.
@@ -68,20 +79,25 @@ fn stance(snapshot: &Snapshot, link: &Link, key: ClientKey) -> Option<bool> {
     }
 }
 
-/// Asks every rule of `route` about `request`.
+/// Asks the rules of `route` about `request`, from the one on at which `judgement` has stopped.
 pub(crate) fn judge(
     snapshot: &Snapshot,
     route: &Route,
     request: &Request<'_>,
-) -> (Flow, Judgement) {
-    let mut judgement = Judgement::default();
+    judgement: &mut Judgement,
+) -> Flow {
     // One for all rules, emptied after each: it is large, and moving it would cost more than
     // most checks.
     let mut effects = Effects::default();
-    for (index, link) in route.links.iter().enumerate() {
+    for (index, link) in route.links.iter().enumerate().skip(judgement.next) {
         let Some(enforced) = stance(snapshot, link, request.client.key) else { continue };
+        if matches!(request.content, Content::Unasked) && link.protection.reads_body(request) {
+            judgement.next = index;
+            return Flow::Read;
+        }
         let outcome = link.protection.check(request, &mut effects);
         judgement.keep(index, &mut effects, enforced);
+        let rewrite = effects.rewrite.take().filter(|_| enforced);
         let verdict = match &outcome {
             Outcome::NotApplicable => continue,
             Outcome::Allow => Verdict::Allow,
@@ -91,20 +107,24 @@ pub(crate) fn judge(
         };
         judgement.verdicts.set(link.position, verdict);
         match outcome {
-            Outcome::Answer(answer) if enforced => return (Flow::Answer(answer), judgement),
+            Outcome::Answer(answer) if enforced => return Flow::Answer(answer),
             Outcome::Deny(denial) => {
                 if enforced {
                     judgement.first = Some((index, denial.clone()));
                     // A client that is slow to read its denial must not hold places.
                     judgement.permits.clear();
-                    return (Flow::Deny(denial), judgement);
+                    return Flow::Deny(denial);
                 }
                 judgement.first.get_or_insert((index, denial));
             }
             _ => {}
         }
+        if let Some(rewrite) = rewrite {
+            judgement.next = index + 1;
+            return Flow::Rewrite(rewrite);
+        }
     }
-    (Flow::Forward, judgement)
+    Flow::Forward
 }
 
 impl Judgement {

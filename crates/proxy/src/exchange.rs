@@ -7,15 +7,19 @@ use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE,
 };
-use http::{HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use http_body::Body as _;
+use seaworthy_policy::content::{Body, Content};
 use seaworthy_policy::problem::{self, Code, Denial, Rendering};
-use seaworthy_policy::protection::{self, Answer, Apply, BodyLength, Conflict, Edit, Scheme};
+use seaworthy_policy::protection::{
+    self, Answer, Apply, BodyLength, Conflict, Edit, Rewrite, Scheme,
+};
 use seaworthy_policy::record::Ending;
 use seaworthy_policy::target::Target;
 use seaworthy_policy::trace_context::TraceContext;
 
 use crate::ask::{self, Asked, Question};
-use crate::body::{ClientBody, ResponseBody};
+use crate::body::{ClientBody, Held, RequestBody, ResponseBody};
 use crate::chain::{self, Flow};
 use crate::connection::shared::Shared;
 use crate::flight::{Flight, Start};
@@ -51,7 +55,7 @@ pub(crate) async fn serve(
         Ok(checked) => {
             let upgrade = upgrade
                 .filter(|_| head.version == Version::HTTP_11 && exchange.body == BodyLength::None);
-            exchange.run(&mut head, body, &checked, upgrade).await
+            exchange.run(&mut head, body, checked, upgrade).await
         }
     };
     peer.worker.reuse_headers(head.headers);
@@ -161,7 +165,7 @@ impl<'a> Exchange<'a> {
         &self,
         head: &mut http::request::Parts,
         body: ClientBody,
-        checked: &Checked,
+        mut checked: Checked,
         upgrade: Option<HeaderValue>,
     ) -> Response<ResponseBody> {
         let flight = &self.flight;
@@ -169,7 +173,73 @@ impl<'a> Exchange<'a> {
         let path = checked.target.path();
         flight.path.replace(seaworthy_policy::record::clip(path));
         flight.route.set(snapshot.table.find(&head.method, path));
-        let request = protection::Request {
+        let mut body = RequestBody::new(body, Rc::clone(flight));
+        let mut content = if body.is_end_stream() { Content::Empty } else { Content::Unasked };
+        let mut held = Held::none(Rc::clone(&flight.worker));
+        loop {
+            let request = self.request(head, &checked, &content);
+            // Bound to a name, so that the judgement is not borrowed any more while a body is read.
+            let flow = chain::judge(
+                snapshot,
+                flight.route(),
+                &request,
+                &mut flight.judgement.borrow_mut(),
+            );
+            match flow {
+                Flow::Forward => break,
+                Flow::Deny(denial) => return self.deny(&denial),
+                Flow::Answer(answer) => return self.answer(answer),
+                Flow::Read => match self.read(&head.headers, &mut body, &mut held).await {
+                    Ok(read) => content = read,
+                    Err(denial) => return self.end_body(denial).await,
+                },
+                Flow::Rewrite(Rewrite { content: new, target }) => {
+                    if let Some(Content::Read(new)) = new {
+                        forward::settle_body(&mut head.headers, new.raw().len());
+                        body.replace(new.raw().clone());
+                        content = Content::Read(new);
+                    }
+                    checked.target = target.unwrap_or(checked.target);
+                }
+            }
+        }
+        if checked.target.path().starts_with(own::PREFIX) {
+            let request = self.request(head, &checked, &content);
+            // Boxed, as it is rare and would make every exchange larger.
+            return match Box::pin(own::answer(flight, &request, body)).await {
+                Ok(answer) => self.answer(answer),
+                Err(denial) => self.refuse(denial),
+            };
+        }
+        // What was made of the body for the checks can be many times its size.
+        drop(content);
+        self.forward(head, body, &checked, upgrade).await
+    }
+
+    /// Reads the body for the checks.
+    async fn read(
+        &self,
+        headers: &HeaderMap,
+        body: &mut RequestBody,
+        held: &mut Held,
+    ) -> Result<Content, Denial> {
+        let bytes_max = self.flight.view.snapshot.limits.checked_body_bytes_max;
+        let Ok(read) = body.read(held, bytes_max).await else {
+            return Err(self.flight.body_denial());
+        };
+        let read = read.and_then(|raw| Body::read(raw, headers, bytes_max));
+        Ok(read.map_or_else(Content::Unread, Content::Read))
+    }
+
+    /// The request as the rules see it.
+    fn request<'r>(
+        &'r self,
+        head: &'r http::request::Parts,
+        checked: &'r Checked,
+        content: &'r Content,
+    ) -> protection::Request<'r> {
+        let flight = &self.flight;
+        protection::Request {
             method: &head.method,
             target: &checked.target,
             authority: &checked.authority,
@@ -178,31 +248,20 @@ impl<'a> Exchange<'a> {
             client: &flight.client,
             peer: self.peer.ip,
             route: flight.route().id,
-            body: self.body,
+            body: match content {
+                Content::Read(body) => BodyLength::Declared(body.raw().len() as u64),
+                _ => self.body,
+            },
+            content,
             now: flight.started,
             unix_s: (flight.worker.clock.unix_ms(flight.started) / 1000).unsigned_abs(),
-        };
-        let (flow, judgement) = chain::judge(snapshot, flight.route(), &request);
-        flight.judgement.replace(judgement);
-        match flow {
-            Flow::Deny(denial) => return self.deny(&denial),
-            Flow::Answer(answer) => return self.answer(answer),
-            Flow::Forward => {}
         }
-        if path.starts_with(own::PREFIX) {
-            // Boxed, as it is rare and would make every exchange larger.
-            return match Box::pin(own::answer(flight, &request, body)).await {
-                Ok(answer) => self.answer(answer),
-                Err(denial) => self.refuse(denial),
-            };
-        }
-        self.forward(head, body, checked, upgrade).await
     }
 
     async fn forward(
         &self,
         head: &mut http::request::Parts,
-        body: ClientBody,
+        body: RequestBody,
         checked: &Checked,
         upgrade: Option<HeaderValue>,
     ) -> Response<ResponseBody> {
@@ -241,15 +300,27 @@ impl<'a> Exchange<'a> {
                 let body = ResponseBody::stream(incoming, lease, Rc::clone(flight));
                 self.finish(Response::from_parts(head, body))
             }
-            // There is nobody to answer, and the connection gives the exchange up.
-            Err(_) if flight.client_gone.get() => std::future::pending().await,
             Err(denial) if denial.code.entry().domain == problem::Domain::Upstream => {
+                self.wait_if_gone().await;
                 self.fail(&denial)
             }
-            Err(denial) if matches!(denial.code, Code::BodyTimeout | Code::MalformedBody) => {
-                self.refuse(denial)
-            }
-            Err(denial) => self.deny(&denial),
+            Err(denial) => self.end_body(denial).await,
+        }
+    }
+
+    /// The request's body ended early, or the time for an answer.
+    async fn end_body(&self, denial: Denial) -> Response<ResponseBody> {
+        self.wait_if_gone().await;
+        match denial.code {
+            Code::BodyTimeout | Code::MalformedBody => self.refuse(denial),
+            _ => self.deny(&denial),
+        }
+    }
+
+    /// Never goes on where there is nobody to answer: the connection gives the exchange up.
+    async fn wait_if_gone(&self) {
+        if self.flight.client_gone.get() {
+            std::future::pending().await
         }
     }
 

@@ -118,6 +118,12 @@ impl Flight {
         }
     }
 
+    /// Why the request body ended early.
+    pub(crate) fn body_denial(&self) -> Denial {
+        let fault = self.body_fault.borrow_mut().take();
+        fault.unwrap_or_else(|| Denial::new(Code::MalformedBody, ""))
+    }
+
     /// More of the body has come from the client, or its end.
     pub(crate) fn body_moved(&self) {
         self.body_pauses.set(false);

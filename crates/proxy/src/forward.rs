@@ -12,8 +12,8 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayString;
 use http::header::{
-    CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use seaworthy_policy::protection::Scheme;
@@ -55,6 +55,17 @@ fn ends_here(name: &HeaderName) -> bool {
         PROXY_AUTHENTICATE | PROXY_AUTHORIZATION => true,
         _ => matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings"),
     }
+}
+
+/// Makes the fields of a request fit a body that the gateway has put in place of the client's: it
+/// has `length` bytes and no coding, and the client's digests were of another one.
+pub(crate) fn settle_body(headers: &mut HeaderMap, length: usize) {
+    const DIGESTS: [&str; 3] = ["content-digest", "content-md5", "digest"];
+    headers.remove(CONTENT_ENCODING);
+    for name in DIGESTS {
+        headers.remove(name);
+    }
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
 }
 
 /// Makes one field of cookies that came apart: HTTP/2 lets clients send them one by one, and no

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use seaworthy_policy::content::Unread;
 use seaworthy_policy::mode::Mode;
 use seaworthy_policy::problem::{self, Code, Denial};
 use seaworthy_policy::protection::{Answer, Request};
 use seaworthy_policy::record::Verdict;
 
-use crate::body::{BrokenBody, ClientBody};
+use crate::body::{BodyEnded, Held, RequestBody};
 use crate::exchange::page;
 use crate::flight::Flight;
 
@@ -30,7 +30,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) async fn answer(
     flight: &Rc<Flight>,
     request: &Request<'_>,
-    body: ClientBody,
+    mut body: RequestBody,
 ) -> Result<Answer, Denial> {
     let path = request.target.path().strip_prefix(PREFIX).unwrap_or_default();
     if let Some(code) = path.strip_prefix("problems/")
@@ -40,7 +40,7 @@ pub(crate) async fn answer(
         let content = problem::explain(code.entry());
         return Ok(page(StatusCode::OK, "text/html; charset=utf-8", content));
     }
-    let body = collect(body).await?;
+    let body = read(flight, &mut body).await?;
     let snapshot = &flight.view.snapshot;
     for link in &flight.route().links {
         let mode = snapshot.modes.get(link.rule);
@@ -58,20 +58,18 @@ pub(crate) async fn answer(
     Err(Denial::new(Code::NotFound, ""))
 }
 
-async fn collect(body: ClientBody) -> Result<Bytes, Denial> {
-    let limited = Limited::new(body, BODY_BYTES_MAX);
-    let collected = tokio::time::timeout(BODY_TIMEOUT, limited.collect())
-        .await
-        .map_err(|_| Denial::new(Code::BodyTimeout, ""))?;
-    match collected {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
+async fn read(flight: &Rc<Flight>, body: &mut RequestBody) -> Result<Bytes, Denial> {
+    let mut held = Held::none(Rc::clone(&flight.worker));
+    let read = tokio::time::timeout(BODY_TIMEOUT, body.read(&mut held, BODY_BYTES_MAX)).await;
+    match read {
+        Ok(Ok(Ok(body))) => Ok(body),
+        Ok(Ok(Err(Unread::TooLarge { .. }))) => {
             Err(Denial::new(Code::BodyTooLarge, "A body of at most 64 KiB is accepted here."))
         }
+        Ok(Ok(Err(unread))) => Err(unread.denial()),
         // There is nobody to answer, and the connection gives the exchange up.
-        Err(error) if error.downcast_ref().is_some_and(BrokenBody::is_gone) => {
-            std::future::pending().await
-        }
-        Err(error) => Err(Denial::new(Code::MalformedBody, "").internal(error.to_string())),
+        Ok(Err(BodyEnded)) if flight.client_gone.get() => std::future::pending().await,
+        Ok(Err(BodyEnded)) => Err(flight.body_denial()),
+        Err(_) => Err(Denial::new(Code::BodyTimeout, "")),
     }
 }

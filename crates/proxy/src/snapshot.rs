@@ -91,6 +91,10 @@ pub struct ConnectionLimits {
     /// Connections of one worker.
     pub connections_max: usize,
     pub http2_streams_max: u32,
+    /// A request body, where a check has to see it.
+    pub checked_body_bytes_max: usize,
+    /// All such bodies that one worker holds at the same time.
+    pub checked_bodies_bytes_max: usize,
 }
 
 impl ConnectionLimits {

@@ -46,6 +46,8 @@ pub(crate) struct Worker {
     draining: Cell<bool>,
     recently: Cell<Moment>,
     spare_headers: RefCell<Vec<HeaderMap>>,
+    /// Bytes of request bodies that are kept whole for the checks.
+    pub(crate) held_bytes: Cell<usize>,
     date: Cell<(u64, HttpDate)>,
     emptied: tokio::sync::Notify,
 }
@@ -103,6 +105,7 @@ pub(crate) fn run(outfit: Outfit) -> std::io::Result<()> {
             draining: Cell::new(false),
             recently: Cell::new(clock.now()),
             spare_headers: RefCell::default(),
+            held_bytes: Cell::new(0),
             date: Cell::new((0, [0; 29])),
             emptied: tokio::sync::Notify::new(),
         });

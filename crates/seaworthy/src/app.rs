@@ -31,7 +31,7 @@ use tokio::task::JoinHandle;
 
 use self::compile::Ground;
 use self::metrics::ReloadMetrics;
-use self::reload::{Reloader, Stamp};
+use self::reload::Reloader;
 use crate::config::{self, Config, Faults, Inputs};
 
 /// Why a gateway did not start. The exit code follows from the variant.
@@ -67,7 +67,6 @@ pub struct Running {
 ///
 /// Nothing is listened on before the config is whole and the store is open.
 pub async fn start(inputs: Inputs) -> Result<Running, StartError> {
-    let file = Stamp::of_config(&inputs).await;
     let config = config::load(&inputs).map_err(StartError::Config)?;
     log::start(config.log.format, &config.log.level);
     let clock = Clock::start();
@@ -118,7 +117,7 @@ pub async fn start(inputs: Inputs) -> Result<Running, StartError> {
         pump.control(),
         reload_metrics,
     );
-    let watching = tokio::spawn(reloader.clone().watch_file(file));
+    let watching = tokio::spawn(reloader.clone().watch_files());
     Ok(Running {
         gateway,
         console,

@@ -19,6 +19,8 @@ mod protect;
 mod read;
 mod route;
 mod service;
+mod sources;
+mod stamp;
 mod store;
 mod tree;
 
@@ -28,6 +30,7 @@ use std::path::{Path as FilePath, PathBuf};
 
 use seaworthy_policy::client::{ClientConfig, ClientResolver};
 use seaworthy_policy::registry::Protect;
+use seaworthy_policy::source::Sources;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +44,7 @@ pub use self::route::Route;
 pub use self::service::{
     Ejection, Health, HostPolicy, Protocol, Service, UpstreamUrl, UpstreamUrlError,
 };
+pub use self::stamp::Stamps;
 pub use self::store::Store;
 pub use self::tree::Place;
 
@@ -92,6 +96,10 @@ pub struct Config {
     pub protect: Protect,
     pub routes: Vec<Route>,
     pub log: Log,
+    /// What the protections' settings name.
+    pub sources: Sources,
+    /// The files that it was read from, as they were then.
+    pub stamps: Stamps,
     /// Where each setting was written.
     pub origins: Origins,
 }
@@ -135,6 +143,10 @@ enum Upstreams {
 
 fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
     let name = inputs.file.as_ref().map_or(BUILT_IN.to_owned(), |path| path.display().to_string());
+    let mut stamps = Stamps::default();
+    if let Some(path) = &inputs.file {
+        stamps.add(path);
+    }
     let text = match &inputs.file {
         Some(path) => read_file(path).map_err(|why| Faults::of_file(name.clone(), why))?,
         None => DEFAULT_TOML.to_owned(),
@@ -145,8 +157,11 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
     flags::lay_over(&mut tree, &inputs.flags);
 
     let sections: Sections = read::read(&tree, &Path::default(), &mut report);
-    let routes = route::read_all(&tree, &sections.protect, &mut report);
-    check(&sections, &tree, &mut report);
+    let routes = route::read_all(&tree, &mut report);
+    let protects = routes.list.iter().map(|route| &route.protect).chain([&sections.protect]);
+    let sources = sources::read_all(protects, &inputs.env, &mut stamps);
+    check(&sections, &sources, &tree, &mut report);
+    route::check(&routes, &sections.protect, &sources, &mut report);
     if upstreams == Upstreams::Required && sections.service.upstreams.is_empty() {
         let mut checks = Checks { tree: &tree, section: Path::of("service"), report: &mut report };
         checks.require(
@@ -160,7 +175,19 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
     let origins = Origins::collect(&tree, &routes.trees, inputs.file.as_deref());
     let Sections { service, listen, console, store, client, protect, route: _, log } = sections;
     let routes = routes.list;
-    Ok(Config { service, listen, console, store, client, protect, routes, log, origins })
+    Ok(Config {
+        service,
+        listen,
+        console,
+        store,
+        client,
+        protect,
+        routes,
+        log,
+        sources,
+        stamps,
+        origins,
+    })
 }
 
 /// Whether a list of upstreams had items, which then were faulty and are told of as such.
@@ -173,7 +200,7 @@ fn has_items(node: &Node) -> bool {
 }
 
 /// Asks every section, protection and named file whether it makes sense.
-fn check(sections: &Sections, tree: &Node, report: &mut Report) {
+fn check(sections: &Sections, sources: &Sources, tree: &Node, report: &mut Report) {
     if report.is_torn() {
         // What is missing may be in the part that could not be read.
         return;
@@ -194,7 +221,7 @@ fn check(sections: &Sections, tree: &Node, report: &mut Report) {
         let (key, message) = fault.split_once(": ").unwrap_or(("client", &fault));
         checks.fault(&Path::of(key), message);
     }
-    protect::check(&sections.protect, tree, report);
+    protect::check(&sections.protect, sources, tree, report);
 }
 
 /// Reads the file, or says in words why not.

@@ -24,6 +24,7 @@ pub const ENTRY: Entry = Entry {
     mode: |protect| protect.body_limit.mode,
     settings: |protect| settings_of(&protect.body_limit),
     build: |protect, _| Ok(Arc::new(BodyLimit { max: protect.body_limit.max })),
+    ..Entry::PLAIN
 };
 
 /// `[protect.body_limit]`

@@ -39,6 +39,7 @@ pub const ENTRY: Entry = Entry {
     build: |protect, context| {
         Ok(Arc::new(ConcurrencyLimit::build(&protect.concurrency_limit, context)?))
     },
+    ..Entry::PLAIN
 };
 
 /// `[protect.concurrency_limit]`

@@ -38,6 +38,7 @@ pub const ENTRY: Entry = Entry {
     build: |protect, _| {
         Ok(Arc::new(ContentSecurityPolicy::build(&protect.content_security_policy)))
     },
+    ..Entry::PLAIN
 };
 
 /// `[protect.content_security_policy]`

@@ -49,6 +49,7 @@ pub const ENTRY: Entry = Entry {
     mode: |protect| protect.cors.mode,
     settings: |protect| settings_of(&protect.cors),
     build: |protect, _| Ok(Arc::new(Cors::build(&protect.cors)?)),
+    ..Entry::PLAIN
 };
 
 /// `[protect.cors]`
@@ -430,10 +431,10 @@ impl Cors {
             Code::CorsHeaderDenied,
             format!("other origins may not send the header field {name} here"),
         );
-        denial.errors = vec![FieldError {
-            at: format!("header:{ACCESS_CONTROL_REQUEST_HEADERS}"),
-            detail: format!("{name} is not allowed"),
-        }];
+        denial.errors = vec![FieldError::new(
+            format!("header:{ACCESS_CONTROL_REQUEST_HEADERS}"),
+            format!("{name} is not allowed"),
+        )];
         denial
     }
 }

@@ -49,6 +49,7 @@ pub const ENTRY: Entry = Entry {
     mode: |protect| protect.csrf.mode,
     settings: |protect| settings_of(&protect.csrf),
     build: |protect, context| Ok(Arc::new(Csrf::build(&protect.csrf, context)?)),
+    ..Entry::PLAIN
 };
 
 /// `[protect.csrf]`
@@ -354,7 +355,7 @@ impl Csrf {
             ),
         };
         let mut denial = Denial::new(code, found.clone());
-        denial.errors = vec![FieldError { at: format!("header:{header}"), detail: found }];
+        denial.errors = vec![FieldError::new(format!("header:{header}"), found)];
         denial
     }
 }

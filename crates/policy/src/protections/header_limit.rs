@@ -26,6 +26,7 @@ pub const ENTRY: Entry = Entry {
     mode: |protect| protect.header_limit.mode,
     settings: |protect| settings_of(&protect.header_limit),
     build: |protect, _| Ok(Arc::new(HeaderLimit::build(&protect.header_limit)?)),
+    ..Entry::PLAIN
 };
 
 /// `[protect.header_limit]`
@@ -106,10 +107,10 @@ impl HeaderLimit {
             ),
         );
         if let Some((name, value)) = request.headers.iter().max_by_key(|field| size(*field)) {
-            denial.errors = vec![FieldError {
-                at: format!("header:{name}"),
-                detail: format!("the largest field: {}B", size((name, value))),
-            }];
+            denial.errors = vec![FieldError::new(
+                format!("header:{name}"),
+                format!("the largest field: {}B", size((name, value))),
+            )];
         }
         denial
     }

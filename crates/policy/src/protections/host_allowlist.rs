@@ -32,6 +32,7 @@ pub const ENTRY: Entry = Entry {
     mode: |protect| protect.host_allowlist.mode,
     settings: |protect| settings_of(&protect.host_allowlist),
     build: |protect, _| Ok(Arc::new(HostAllowlist::build(&protect.host_allowlist)?)),
+    ..Entry::PLAIN
 };
 
 /// `[protect.host_allowlist]`

@@ -30,6 +30,7 @@ pub const ENTRY: Entry = Entry {
     mode: |protect| protect.ip_filter.mode,
     settings: |protect| settings_of(&protect.ip_filter),
     build: |protect, _| Ok(Arc::new(IpFilter::build(&protect.ip_filter)?)),
+    ..Entry::PLAIN
 };
 
 /// `[protect.ip_filter]`

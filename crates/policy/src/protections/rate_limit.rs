@@ -37,6 +37,7 @@ pub const ENTRY: Entry = Entry {
     mode: |protect| protect.rate_limit.mode,
     settings: |protect| settings_of(&protect.rate_limit),
     build: |protect, context| Ok(Arc::new(RateLimit::build(&protect.rate_limit, context)?)),
+    ..Entry::PLAIN
 };
 
 /// `[protect.rate_limit]`

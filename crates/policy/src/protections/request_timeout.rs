@@ -25,6 +25,7 @@ pub const ENTRY: Entry = Entry {
     mode: |protect| protect.request_timeout.mode,
     settings: |protect| settings_of(&protect.request_timeout),
     build: |protect, _| Ok(Arc::new(RequestTimeout::build(&protect.request_timeout)?)),
+    ..Entry::PLAIN
 };
 
 /// `[protect.request_timeout]`

@@ -30,6 +30,7 @@ pub const ENTRY: Entry = Entry {
     mode: |protect| protect.security_headers.mode,
     settings: |protect| settings_of(&protect.security_headers),
     build: |protect, _| Ok(Arc::new(SecurityHeaders::build(&protect.security_headers)?)),
+    ..Entry::PLAIN
 };
 
 /// `[protect.security_headers]`

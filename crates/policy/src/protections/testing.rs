@@ -3,16 +3,19 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use crate::Moment;
 use crate::client::{Client, ClientKey, prefix};
+use crate::content::{Body, Content, Unread};
 use crate::problem::Denial;
 use crate::protection::{
     BodyLength, Edits, Effects, Outcome, Protection, Request, Response, Scheme,
 };
 use crate::record::{RouteId, Tenant};
 use crate::registry::{BuildContext, Entry, InstallKey, Protect};
+use crate::source::Sources;
 use crate::target::Target;
 
 /// Header fields as a table writes them.
@@ -28,6 +31,7 @@ pub(crate) struct Sample {
     pub(crate) client: Client,
     pub(crate) route: RouteId,
     pub(crate) body: BodyLength,
+    pub(crate) content: Content,
     pub(crate) now: Moment,
     pub(crate) unix_s: u64,
 }
@@ -50,9 +54,26 @@ impl Sample {
             },
             route: RouteId(0),
             body: BodyLength::None,
+            content: Content::Empty,
             now: Moment::START,
             unix_s: 1_800_000_000,
         }
+    }
+
+    /// The most bytes of a body that is read.
+    pub(crate) const BODY_BYTES_MAX: usize = 64 << 10;
+
+    /// With `body` as the data plane hands it to the checks.
+    pub(crate) fn with_body(mut self, body: &[u8]) -> Self {
+        self.body = BodyLength::Declared(body.len() as u64);
+        let bytes_max = Self::BODY_BYTES_MAX;
+        let read = if body.len() > bytes_max {
+            Err(Unread::TooLarge { bytes_max })
+        } else {
+            Body::read(Bytes::copy_from_slice(body), &self.headers, bytes_max)
+        };
+        self.content = read.map_or_else(Content::Unread, Content::Read);
+        self
     }
 
     pub(crate) fn with_ip(mut self, ip: &str) -> Self {
@@ -83,6 +104,7 @@ impl Sample {
             peer: self.client.ip,
             route: self.route,
             body: self.body,
+            content: &self.content,
             now: self.now,
             unix_s: self.unix_s,
         }
@@ -127,8 +149,17 @@ pub(crate) fn fields(fields: Fields<'_>) -> HeaderMap {
 pub(crate) fn try_build(entry: &Entry, lines: &str) -> Result<Arc<dyn Protection>, String> {
     let section = format!("[{}]\n{lines}", entry.name);
     let protect: Protect = toml::from_str(&section).map_err(|error| error.to_string())?;
+    try_build_with(entry, &protect, &Sources::default())
+}
+
+/// As [`try_build`], with what the settings name.
+pub(crate) fn try_build_with(
+    entry: &Entry,
+    protect: &Protect,
+    sources: &Sources,
+) -> Result<Arc<dyn Protection>, String> {
     let key = InstallKey::new([1; 32]);
-    (entry.build)(&protect, &BuildContext { key: &key })
+    (entry.build)(protect, &BuildContext { key: &key, sources })
         .map_err(|error| format!("{}: {error}", error.key))
 }
 

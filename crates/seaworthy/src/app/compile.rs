@@ -10,6 +10,7 @@ use seaworthy_policy::protection::Protection;
 use seaworthy_policy::record::{RouteId, RuleId};
 use seaworthy_policy::registry::{BuildContext, InstallKey, Protect, REGISTRY};
 use seaworthy_policy::route::RouteTable;
+use seaworthy_policy::source::Sources;
 use seaworthy_proxy::upstream::health::HealthChecks;
 use seaworthy_proxy::upstream::{
     EjectionPolicy, HostHeader, UpstreamOptions, UpstreamProtocol, UpstreamSpec, Upstreams,
@@ -27,6 +28,8 @@ pub(crate) struct Rule {
     pub(crate) setting: ModeSetting,
     pub(crate) mode: Mode,
     settings: serde_json::Value,
+    /// Of the texts that the settings name.
+    sources: Option<[u8; 32]>,
     protection: Arc<dyn Protection>,
 }
 
@@ -51,8 +54,12 @@ pub(crate) fn compile(
     ground: &Ground,
     before: Option<(&[Rule], &Upstreams)>,
 ) -> anyhow::Result<Compiled> {
-    let mut compiler =
-        Compiler { ground, before: before.map(|(rules, _)| rules), rules: Vec::new() };
+    let mut compiler = Compiler {
+        ground,
+        sources: &config.sources,
+        before: before.map(|(rules, _)| rules),
+        rules: Vec::new(),
+    };
     let service = compiler.links(&config.protect, None, &[], None)?;
     let mut routes = vec![Route { id: RouteId(0), links: service.clone() }];
     for route in &config.routes {
@@ -81,6 +88,8 @@ pub(crate) fn compile(
             fields_max: listen.headers_max,
             connections_max: listen.connections_max,
             http2_streams_max: listen.http2_streams_max,
+            checked_body_bytes_max: usize::try_from(listen.checked_body_max.0)?,
+            checked_bodies_bytes_max: usize::try_from(listen.checked_bodies_max.0)?,
         },
         tls: listen.tls.as_ref().map(|files| tls::server(&files.cert, &files.key)).transpose()?,
         pseudonym: Arc::clone(&ground.pseudonym),
@@ -97,6 +106,7 @@ pub(crate) fn compile(
 
 struct Compiler<'a> {
     ground: &'a Ground,
+    sources: &'a Sources,
     before: Option<&'a [Rule]>,
     rules: Vec<Rule>,
 }
@@ -133,14 +143,18 @@ impl Compiler<'_> {
         let name = RuleName { protection: position, route: route.map(Arc::from) };
         let id = self.ground.names.intern_rule(name.clone());
         let settings = (entry.settings)(protect);
+        let sources = self.sources.fingerprint(&(entry.sources)(protect));
         let kept = self.before.and_then(|rules| {
-            rules.iter().find(|rule| rule.name == name && rule.settings == settings)
+            rules.iter().find(|rule| {
+                rule.name == name && rule.settings == settings && rule.sources == sources
+            })
         });
+        let context = BuildContext { key: &self.ground.key, sources: self.sources };
         let protection = match kept {
             Some(rule) => Arc::clone(&rule.protection),
-            None => (entry.build)(protect, &BuildContext { key: &self.ground.key }).map_err(
-                |error| anyhow::anyhow!("protect.{}.{}: {error}", entry.name, error.key),
-            )?,
+            None => (entry.build)(protect, &context).map_err(|error| {
+                anyhow::anyhow!("protect.{}.{}: {error}", entry.name, error.key)
+            })?,
         };
         let setting = (entry.mode)(protect);
         let link = Link {
@@ -149,7 +163,8 @@ impl Compiler<'_> {
             rule_name: name.to_string().into(),
             protection: Arc::clone(&protection),
         };
-        self.rules.push(Rule { id, name, setting, mode: setting.initial(), settings, protection });
+        let mode = setting.initial();
+        self.rules.push(Rule { id, name, setting, mode, settings, sources, protection });
         Ok(link)
     }
 }

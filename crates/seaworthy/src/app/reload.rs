@@ -2,13 +2,12 @@
 //! without closing a socket; what is wrong changes nothing and is said in the log, on the page
 //! and in `seaworthy_config_reload_failed`.
 //!
-//! The file is looked at once a second, by size and time of change. Watching its inode would
+//! The file, and those that it names, are looked at twice a second, by size and time of change. Watching its inode would
 //! miss what Kubernetes does to a mounted config (a symlink is swapped) and what network file
 //! systems do not tell.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use seaworthy_proxy::Publisher;
 use seaworthy_proxy::upstream::health::{self, HealthChecks};
@@ -19,7 +18,7 @@ use tokio::time::MissedTickBehavior;
 use super::compile::{self, Ground, Rule};
 use super::metrics::ReloadMetrics;
 use super::pump::Change;
-use crate::config::{self, Config, Inputs};
+use crate::config::{self, Config, Inputs, Stamps};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -45,6 +44,8 @@ struct Shared {
 struct State {
     rules: Vec<Rule>,
     checks: Option<JoinHandle<()>>,
+    /// What the config in force was read from, as it was then.
+    stamps: Stamps,
 }
 
 /// What a reload cannot change, because it is settled when the parts start.
@@ -92,7 +93,7 @@ impl Reloader {
                 changes,
                 metrics,
                 turn: tokio::sync::Mutex::new(()),
-                state: Mutex::new(State { rules, checks }),
+                state: Mutex::new(State { rules, checks, stamps: config.stamps.clone() }),
             }),
         }
     }
@@ -145,26 +146,29 @@ impl Reloader {
         }
         state.checks = start_checks(&shared.publisher, compiled.health);
         state.rules.clone_from(&compiled.rules);
+        state.stamps = config.stamps;
         Ok((compiled.rules, generation))
     }
 
-    /// Reloads whenever the config's file is another than `seen`, and has been for one look: many
+    /// Reloads whenever the config's files have changed, and have been the same for one look: many
     /// editors empty a file before they write it, and an empty one is a config, too.
-    pub(super) async fn watch_file(self, mut seen: Option<Stamp>) {
-        let Some(path) = self.shared.inputs.path() else { return };
+    pub(super) async fn watch_files(self) {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut before = seen;
-        loop {
+        let mut seen = self.shared.state().stamps.clone();
+        let mut before = seen.clone();
+        while !seen.is_empty() {
             ticks.tick().await;
-            let now = Stamp::of(&path).await;
-            let settled = now == std::mem::replace(&mut before, now);
+            let stamps = seen.clone();
+            let Ok(now) = tokio::task::spawn_blocking(move || stamps.now()).await else { return };
+            let settled = now == std::mem::replace(&mut before, now.clone());
             // A file that is gone for a moment is being replaced.
-            if now.is_some() && now != seen && settled {
-                seen = now;
-                if self.reload().await.is_err() {
-                    tracing::debug!("the last config stays in force");
-                }
+            if now.is_whole() && now != seen && settled {
+                seen = match self.reload().await {
+                    Ok(()) => self.shared.state().stamps.clone(),
+                    // The last config stays in force until another change.
+                    Err(_) => now,
+                };
             }
         }
     }
@@ -185,28 +189,4 @@ impl Shared {
 fn start_checks(publisher: &Publisher, checks: Option<HealthChecks>) -> Option<JoinHandle<()>> {
     let upstreams = Arc::clone(&publisher.snapshot().upstreams);
     checks.map(|checks| tokio::spawn(health::run(upstreams, checks)))
-}
-
-/// What tells one state of the config's file from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    bytes: u64,
-    changed: SystemTime,
-}
-
-impl Stamp {
-    /// The file of `inputs` as it is now. Taken before the file is read, so that a change that
-    /// comes while the gateway starts is seen by the watcher.
-    pub(super) async fn of_config(inputs: &Inputs) -> Option<Self> {
-        Self::of(&inputs.path()?).await
-    }
-
-    async fn of(path: &Path) -> Option<Self> {
-        let path = path.to_owned();
-        let read = move || {
-            let metadata = std::fs::metadata(path).ok()?;
-            Some(Self { bytes: metadata.len(), changed: metadata.modified().ok()? })
-        };
-        tokio::task::spawn_blocking(read).await.ok().flatten()
-    }
 }

@@ -39,6 +39,11 @@ pub struct Listen {
     pub connections_max: usize,
     /// Requests at once on one HTTP/2 connection. 128 is nginx's: browsers are used to it.
     pub http2_streams_max: u32,
+    /// The largest request body that is read whole for the checks that have to see it. 1MiB is
+    /// more than nearly all JSON and forms have; more streams unread.
+    pub checked_body_max: ByteSize,
+    /// All such bodies that one worker holds at the same time. 64MiB is 64 of the largest.
+    pub checked_bodies_max: ByteSize,
     /// How long requests under way may go on when the gateway is told to stop. 30s is what
     /// Kubernetes waits before it kills.
     pub drain_timeout: Period,
@@ -57,6 +62,8 @@ impl Default for Listen {
             headers_max: 100,
             connections_max: 20_000,
             http2_streams_max: 128,
+            checked_body_max: ByteSize::mib(1),
+            checked_bodies_max: ByteSize::mib(64),
             drain_timeout: Period::secs(30),
         }
     }
@@ -87,6 +94,20 @@ impl Listen {
             (least..=most).contains(&self.head_bytes_max),
             "head_bytes_max",
             format!("expected \"{least}\" to \"{most}\", not \"{}\"", self.head_bytes_max),
+        );
+        let (least, most) = (ByteSize::kib(1), ByteSize::mib(64));
+        checks.require(
+            (least..=most).contains(&self.checked_body_max),
+            "checked_body_max",
+            format!("expected \"{least}\" to \"{most}\", not \"{}\"", self.checked_body_max),
+        );
+        checks.require(
+            self.checked_bodies_max >= self.checked_body_max,
+            "checked_bodies_max",
+            format!(
+                "expected at least checked_body_max, which is \"{}\", not \"{}\"",
+                self.checked_body_max, self.checked_bodies_max
+            ),
         );
         checks.within("headers_max", self.headers_max, 16..=4096);
         checks.within("connections_max", self.connections_max, 1..=1_000_000);

@@ -1,14 +1,15 @@
 //! `[protect.*]`: each protection judges its own settings; this asks every one of them.
 
 use seaworthy_policy::registry::{BuildContext, BuildError, Entry, InstallKey, Protect, REGISTRY};
+use seaworthy_policy::source::Sources;
 
 use super::fault::{Fault, Report};
 use super::tree::{Node, Path};
 
 /// Reports what makes no sense in the service's settings.
-pub(crate) fn check(protect: &Protect, tree: &Node, report: &mut Report) {
+pub(crate) fn check(protect: &Protect, sources: &Sources, tree: &Node, report: &mut Report) {
     for entry in REGISTRY {
-        if let Some(error) = fault_of(entry, protect) {
+        if let Some(error) = fault_of(entry, protect, sources) {
             // The tree's root is above `protect`, so the place is looked for from there.
             let path = Path::of("protect").key(entry.name).keys(error.key);
             report.push(Fault::new(tree.place_of(&path), path.to_string(), error.message));
@@ -22,13 +23,14 @@ pub(crate) fn check_route(
     protect: &Protect,
     service: &Protect,
     overrides: &[usize],
+    sources: &Sources,
     tree: &Node,
     path: &Path,
     report: &mut Report,
 ) {
     for position in overrides {
         let entry = REGISTRY[*position];
-        let Some(error) = fault_of(entry, protect) else { continue };
+        let Some(error) = fault_of(entry, protect, sources) else { continue };
         if (entry.settings)(protect) == (entry.settings)(service) {
             continue;
         }
@@ -38,8 +40,8 @@ pub(crate) fn check_route(
     }
 }
 
-fn fault_of(entry: &Entry, protect: &Protect) -> Option<BuildError> {
+fn fault_of(entry: &Entry, protect: &Protect, sources: &Sources) -> Option<BuildError> {
     // What is built here is thrown away, so any key serves.
-    let context = BuildContext { key: &InstallKey::new([0; 32]) };
+    let context = BuildContext { key: &InstallKey::new([0; 32]), sources };
     (entry.build)(protect, &context).err()
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use seaworthy_policy::quantity::ByteSize;
 use seaworthy_policy::registry::{Protect, REGISTRY};
 use seaworthy_policy::route::{ROUTES_MAX, RouteError, RoutePattern, RouteTable};
+use seaworthy_policy::source::Sources;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -44,11 +45,13 @@ pub(crate) struct Routes {
     pub(crate) list: Vec<Route>,
     /// The merged `protect` of each route, for saying where a setting came from.
     pub(crate) trees: Vec<Node>,
+    /// Where each of them is in the file.
+    paths: Vec<Path>,
 }
 
-/// Reads all routes of `tree`; `service` are the service's own settings.
-pub(crate) fn read_all(tree: &Node, service: &Protect, report: &mut Report) -> Routes {
-    let mut routes = Routes { list: Vec::new(), trees: Vec::new() };
+/// Reads all routes of `tree`.
+pub(crate) fn read_all(tree: &Node, report: &mut Report) -> Routes {
+    let mut routes = Routes { list: Vec::new(), trees: Vec::new(), paths: Vec::new() };
     let at = Path::of("route");
     let Some(node) = tree.get("route") else { return routes };
     let node = node.resolve(Wanted::List);
@@ -71,15 +74,24 @@ pub(crate) fn read_all(tree: &Node, service: &Protect, report: &mut Report) -> R
         let merged = tree.get("protect").map_or_else(|| own.clone(), |below| below.merged(&own));
         let below = path.key("protect");
         let protect: Protect = read(&merged, &below, report);
-        protect::check_route(&protect, service, &overrides, &merged, &below, report);
         if let Some(written) = written {
             places.push((path.key("match"), item.place_of(&Path::of("match"))));
             routes.list.push(Route { pattern: written.pattern, protect, overrides });
             routes.trees.push(merged);
+            routes.paths.push(below);
         }
     }
     report_conflicts(&routes.list, &places, report);
     routes
+}
+
+/// Reports what makes no sense in the routes' settings of protections; `service` are the service's
+/// own.
+pub(crate) fn check(routes: &Routes, service: &Protect, sources: &Sources, report: &mut Report) {
+    for ((route, tree), path) in routes.list.iter().zip(&routes.trees).zip(&routes.paths) {
+        let Route { protect, overrides, .. } = route;
+        protect::check_route(protect, service, overrides, sources, tree, path, report);
+    }
 }
 
 /// What the route itself says of protections, with `body_limit` written out, and which

@@ -1,0 +1,142 @@
+//! Texts that settings name and that are kept elsewhere: a file, or an environment variable.
+//!
+//! Policy reads neither. A protection lists the sources that its settings name, whoever builds
+//! it reads them, and hands all of them over as [`Sources`].
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use ring::digest;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::quantity::serde_as_text;
+
+/// A source may have this many bytes.
+pub const SOURCE_BYTES_MAX: u64 = 16 << 20;
+
+/// Where a text is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// `file:<path>`, or a path alone where a setting allows no other source.
+    File(PathBuf),
+    /// `env:<name>`
+    Env(String),
+}
+
+/// Fits after "failed to read the source: ".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected \"env:<NAME>\" or \"file:<path>\"")]
+pub struct SourceError;
+
+impl FromStr for Source {
+    type Err = SourceError;
+
+    /// Never shows the text: it may be the secret itself, put where its place belongs.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
+            Some(("env", name)) if is_variable_name(name) => Ok(Self::Env(name.to_owned())),
+            _ => Err(SourceError),
+        }
+    }
+}
+
+fn is_variable_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Env(name) => write!(f, "env:{name}"),
+        }
+    }
+}
+
+serde_as_text!(Source);
+
+/// The texts of all sources that the settings name, as far as they could be read.
+#[derive(Clone, Default)]
+pub struct Sources(HashMap<Source, Result<Arc<[u8]>, String>>);
+
+impl Sources {
+    /// `text` is what the source has, or why it cannot be read, as a clause.
+    pub fn insert(&mut self, source: Source, text: Result<Vec<u8>, String>) {
+        self.0.insert(source, text.map(Arc::from));
+    }
+
+    pub fn contains(&self, source: &Source) -> bool {
+        self.0.contains_key(source)
+    }
+
+    /// The bytes of `source`, or why there are none: fits after "`<key>`: ".
+    pub fn bytes(&self, source: &Source) -> Result<&[u8], String> {
+        match self.0.get(source) {
+            Some(Ok(bytes)) => Ok(bytes),
+            Some(Err(why)) => Err(format!("{source} {why}")),
+            None => Err(format!("{source} was not read")),
+        }
+    }
+
+    /// Tells one state of `sources` from another: rules are kept over a reload while it is the
+    /// same.
+    pub fn fingerprint(&self, sources: &[Source]) -> Option<[u8; 32]> {
+        if sources.is_empty() {
+            return None;
+        }
+        let mut context = digest::Context::new(&digest::SHA256);
+        for source in sources {
+            let (tag, bytes) = match self.bytes(source) {
+                Ok(bytes) => (1u8, bytes),
+                Err(_) => (0, &b""[..]),
+            };
+            context.update(&[tag]);
+            context.update(&(bytes.len() as u64).to_be_bytes());
+            context.update(bytes);
+        }
+        Some(context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes"))
+    }
+}
+
+impl fmt::Debug for Sources {
+    /// Secrets are among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_read_and_written_and_a_secret_is_never_shown() {
+        for text in ["env:WEBHOOK_SECRET", "file:keys/jwks.json", "file:/a:b"] {
+            assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
+        }
+        for text in ["", "hunter2", "env:", "env:A-B", "file:", "ENV:A"] {
+            let fault = text.parse::<Source>().unwrap_err().to_string();
+            assert!(!fault.contains("hunter2"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_changes_with_the_text_alone() {
+        let source = |name: &str| Source::Env(name.to_owned());
+        let list = [source("A"), source("B")];
+        let of = |a: Result<&[u8], String>, b: &[u8]| {
+            let mut sources = Sources::default();
+            sources.insert(source("A"), a.map(<[u8]>::to_vec));
+            sources.insert(source("B"), Ok(b.to_vec()));
+            sources.fingerprint(&list)
+        };
+        assert_eq!(of(Ok(b"x"), b"y"), of(Ok(b"x"), b"y"));
+        assert_ne!(of(Ok(b"x"), b"y"), of(Ok(b"xy"), b""));
+        assert_ne!(of(Ok(b""), b"y"), of(Err("is gone".to_owned()), b"y"));
+        assert_eq!(Sources::default().fingerprint(&[]), None);
+    }
+}
