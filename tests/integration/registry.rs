@@ -125,6 +125,19 @@ const STAND: &[Case] = &[
         ),
     },
     Case {
+        protection: "body_syntax",
+        settings: "",
+        shows: denial(
+            Offence::Plain {
+                line: "POST /",
+                fields: &["Content-Type: application/json"],
+                body: "{\"a\":1,\"a\":2}",
+            },
+            "ambiguous-body",
+            400,
+        ),
+    },
+    Case {
         protection: "request_timeout",
         settings: "max = \"300ms\"",
         shows: denial(Offence::Slow, "request-timeout", 504),

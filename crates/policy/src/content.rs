@@ -1,7 +1,7 @@
 //! A request's body as the checks see it: read whole, decoded, and parsed once.
 //!
-//! 1. What is read is a matter of its media type: JSON, forms, multipart and text. Anything else
-//!    passes unread, unless a check needs its bytes as they are.
+//! 1. What is read is a matter of its media type: JSON, forms and multipart, and text for those
+//!    checks that look for words. Anything else passes unread, unless a check needs its bytes.
 //! 2. `Content-Encoding: gzip` and `deflate` are decoded, to the same bound as the body itself;
 //!    another coding, two of them, or bytes behind the coded data cannot be checked.
 //! 3. JSON must have one reading: UTF-8 without a byte order mark, one value and nothing behind
@@ -231,11 +231,17 @@ impl Content {
 }
 
 /// Whether these headers declare a coding of the body.
-pub fn is_coded(headers: &HeaderMap) -> bool {
+fn is_coded(headers: &HeaderMap) -> bool {
     headers.contains_key(CONTENT_ENCODING)
 }
 
-/// Whether these headers declare a body that the checks can read.
-pub fn is_readable(headers: &HeaderMap) -> bool {
-    media_of(headers) != Media::Other
+/// Whether these headers declare a body that has a syntax of which the checks know. Nothing else
+/// is read without need: a body that its client sends piece by piece, to be answered piece by
+/// piece, would come to a halt.
+pub fn has_syntax(headers: &HeaderMap) -> bool {
+    match media_of(headers) {
+        Media::Json | Media::Form | Media::Multipart { .. } | Media::Conflicting => true,
+        Media::Text | Media::Undeclared => is_coded(headers),
+        Media::Other => false,
+    }
 }

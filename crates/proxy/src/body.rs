@@ -164,7 +164,10 @@ impl RequestBody {
         held: &mut Held,
         bytes_max: usize,
     ) -> Result<Result<Bytes, Unread>, BodyEnded> {
-        let Some((_, flight)) = &self.inner else { return Ok(Ok(Bytes::new())) };
+        let Some((_, flight)) = &self.inner else {
+            let bytes = self.read.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
+            return Ok(Ok(join(&mut self.read, bytes)));
+        };
         let flight = Rc::clone(flight);
         let limits = flight.view.snapshot.limits;
         let end = flight.worker.now().after(limits.timeout_body);

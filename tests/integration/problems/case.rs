@@ -98,6 +98,26 @@ methods = ["GET"]
 
 const CSRF_TOKEN: &str = "[protect.csrf]\nmode = \"enforce\"\nstrategy = \"token\"";
 
+const SYNTAX: &str = "[protect.body_syntax]\nmode = \"enforce\"";
+
+/// Both bounds are one body of a kilobyte, for all clients together.
+const SYNTAX_OF_LITTLE: &str = r#"
+[listen]
+workers = 1
+checked_body_max = "1KiB"
+checked_bodies_max = "1KiB"
+[protect.body_syntax]
+mode = "enforce"
+"#;
+
+/// A JSON body with the further `fields`.
+fn json(fields: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{fields}Content-Length: {length}\r\n\r\n{body}"
+    )
+}
+
 /// A POST of the session `s1` with the further `fields`.
 fn post_of_s1(fields: &str) -> String {
     format!("POST / HTTP/1.1\r\nHost: a\r\nCookie: session=s1\r\n{fields}Content-Length: 0\r\n\r\n")
@@ -106,6 +126,7 @@ fn post_of_s1(fields: &str) -> String {
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = of_requests();
     cases.extend(of_protections());
+    cases.extend(of_bodies());
     cases.extend(of_services());
     cases
 }
@@ -255,6 +276,44 @@ fn of_protections() -> Vec<Case> {
         },
     ]
 }
+
+fn of_bodies() -> Vec<Case> {
+    vec![
+        case("unreadable-body", SYNTAX, json("", "{a: 1}")),
+        Case {
+            errors: &["/a/0/b"],
+            ..case("ambiguous-body", SYNTAX, json("", "{\"a\": [{\"b\": 1, \"b\": 2}]}"))
+        },
+        case("unsupported-coding", SYNTAX, json("Content-Encoding: br\r\n", "{}")),
+        Case {
+            // The body is on its way and will not be waited for.
+            closes: true,
+            ..case(
+                "body-unchecked",
+                SYNTAX,
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 10000000\r\n\r\n{",
+            )
+        },
+        Case {
+            before: Before::Held(SIX_HUNDRED),
+            service: Service::Silent,
+            retry_after_s: Some(1..=1),
+            ..case("checks-over-capacity", SYNTAX_OF_LITTLE, SIX_HUNDRED)
+        },
+    ]
+}
+
+/// A request whose body has 600 bytes.
+const SIX_HUNDRED: &str = concat!(
+    "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 600\r\n\r\n",
+    "[                                                                                                  ",
+    "                                                                                                    ",
+    "                                                                                                    ",
+    "                                                                                                    ",
+    "                                                                                                    ",
+    "                                                                                                   ]",
+    " ",
+);
 
 fn of_services() -> Vec<Case> {
     vec![
