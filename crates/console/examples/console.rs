@@ -267,6 +267,7 @@ fn ordinary() -> RequestRecord {
         duration_us: 0,
         upstream_us: 0,
         route: RouteId(0),
+        settings: RouteId(0),
         method: MethodLabel::Get,
         status: 200,
         ending: Ending::Served,

@@ -381,6 +381,7 @@ mod tests {
             duration_us,
             upstream_us: 0,
             route: RouteId(0),
+            settings: RouteId(0),
             method: MethodLabel::Get,
             status,
             ending,

@@ -34,6 +34,7 @@ pub use self::multipart::{PARTS_MAX, Part};
 
 /// What there is of a request's body when a check runs.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, and a box would cost more")]
 pub enum Content {
     /// No check has asked for it: it will stream.
     Unasked,

@@ -87,16 +87,16 @@ impl Names {
         self.tables.read().unwrap_or_else(PoisonError::into_inner).rules.clone()
     }
 
-    /// The rule that judged a request of `route`: the route's own, else the service's.
-    pub fn rule_for(&self, route: RouteId, protection: usize) -> RuleId {
+    /// The rule that judged a request which fell under the `settings` of one route and belongs to
+    /// the operation `route`: the route's own, else the operation's, else the service's.
+    pub fn rule_for(&self, settings: RouteId, route: RouteId, protection: usize) -> RuleId {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        let own = tables
-            .routes
-            .get(usize::from(route.0))
-            .map(|route| RuleName { protection, route: Some(Arc::clone(route)) })
-            .and_then(|name| tables.rule_ids.get(&name));
+        let own = |route: RouteId| {
+            let route = Arc::clone(tables.routes.get(usize::from(route.0))?);
+            tables.rule_ids.get(&RuleName { protection, route: Some(route) })
+        };
         let service = RuleName { protection, route: None };
-        *own.unwrap_or_else(|| &tables.rule_ids[&service])
+        *own(settings).or_else(|| own(route)).unwrap_or_else(|| &tables.rule_ids[&service])
     }
 }
 
@@ -140,8 +140,11 @@ mod tests {
         let own = RuleName { protection: 0, route: Some("POST /api/traces".into()) };
         let id = names.intern_rule(own.clone());
         assert_eq!(own.to_string(), format!("{}@POST /api/traces", REGISTRY[0].name));
-        assert_eq!(names.rule_for(traces, 0), id);
-        assert_eq!(names.rule_for(pets, 0), RuleId(0));
+        for (settings, route, rule) in
+            [(traces, traces, id), (traces, pets, id), (pets, traces, id), (pets, pets, RuleId(0))]
+        {
+            assert_eq!(names.rule_for(settings, route, 0), rule, "{settings:?} {route:?}");
+        }
         assert_eq!(names.intern_route("/pets"), pets);
         assert_eq!(names.intern_rule(own), id);
     }

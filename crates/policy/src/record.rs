@@ -191,7 +191,10 @@ pub struct RequestRecord {
     /// The part of `duration_us` spent waiting for the service's response head; 0 where the
     /// service was not asked.
     pub upstream_us: u32,
+    /// The operation of the service, else the config's route.
     pub route: RouteId,
+    /// The config's route, whose settings the request fell under.
+    pub settings: RouteId,
     pub method: MethodLabel,
     /// The status that the client was sent; 499 where it was gone before one could be.
     pub status: u16,

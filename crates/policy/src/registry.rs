@@ -16,6 +16,7 @@ use crate::protections::{
     body_limit, body_syntax, concurrency_limit, content_security_policy, cors, csrf, header_limit,
     host_allowlist, ip_filter, rate_limit, request_timeout, security_headers,
 };
+use crate::route::RoutePattern;
 use crate::source::{Source, Sources};
 
 /// `[protect]` of the config, and of each route: the settings of every protection.
@@ -68,6 +69,8 @@ pub struct Entry {
     /// The settings without the mode: two rules with equal settings can share their state.
     pub settings: fn(&Protect) -> serde_json::Value,
     pub build: Build,
+    /// Rules that the settings make for single operations of the service, where they do.
+    pub operations: Operations,
     /// The files and variables that the settings name.
     pub sources: fn(&Protect) -> Vec<Source>,
 }
@@ -83,12 +86,18 @@ impl Entry {
         mode: |_| ModeSetting::Auto,
         settings: |_| serde_json::Value::Null,
         build: |_, _| Err(BuildError { key: "", message: "it has no build".to_owned() }),
+        operations: |_, _| Ok(Vec::new()),
         sources: |_| Vec::new(),
     };
 }
 
 /// Compiles a protection from its section of the settings.
 pub type Build = fn(&Protect, &BuildContext<'_>) -> Result<Arc<dyn Protection>, BuildError>;
+
+/// Compiles the rules that a protection has for single operations: what it says of a request
+/// that falls under one is said by that rule, with its own mode.
+pub type Operations =
+    fn(&Protect, &BuildContext<'_>) -> Result<Vec<(RoutePattern, Arc<dyn Protection>)>, BuildError>;
 
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -70,7 +70,7 @@ pub(crate) async fn ask(
         && now.since(flight.waiting_since()) > limit
     {
         let bound = Bound::Deadline(limit);
-        flight.judgement.borrow_mut().crossed(flight.route(), (link, false), bound);
+        flight.judgement.borrow_mut().crossed(flight.chain(), (link, false), bound);
     }
     asked
 }
@@ -90,7 +90,7 @@ async fn expiry(flight: &Flight, timed: Timed) -> Denial {
     let bound = Bound::Deadline(timed.limit);
     let mut judgement = flight.judgement.borrow_mut();
     judgement
-        .crossed(flight.route(), (timed.link, true), bound)
+        .crossed(flight.chain(), (timed.link, true), bound)
         .unwrap_or_else(|| Denial::new(Code::RequestTimeout, ""))
 }
 

@@ -22,7 +22,7 @@ use seaworthy_policy::protection::{
 };
 use seaworthy_policy::record::{Verdict, Verdicts};
 
-use crate::snapshot::{Link, Route, Snapshot};
+use crate::snapshot::{Chain, Link, Snapshot};
 
 /// What the chain made of a request.
 #[derive(Debug)]
@@ -79,17 +79,17 @@ fn stance(snapshot: &Snapshot, link: &Link, key: ClientKey) -> Option<bool> {
     }
 }
 
-/// Asks the rules of `route` about `request`, from the one on at which `judgement` has stopped.
+/// Asks the rules of `chain` about `request`, from the one on at which `judgement` has stopped.
 pub(crate) fn judge(
     snapshot: &Snapshot,
-    route: &Route,
+    chain: Chain<'_>,
     request: &Request<'_>,
     judgement: &mut Judgement,
 ) -> Flow {
     // One for all rules, emptied after each: it is large, and moving it would cost more than
     // most checks.
     let mut effects = Effects::default();
-    for (index, link) in route.links.iter().enumerate().skip(judgement.next) {
+    for (index, link) in chain.links().enumerate().skip(judgement.next) {
         let Some(enforced) = stance(snapshot, link, request.client.key) else { continue };
         if matches!(request.content, Content::Unasked) && link.protection.reads_body(request) {
             judgement.next = index;
@@ -146,11 +146,11 @@ impl Judgement {
     /// changes the verdict either way. A second crossing of the same bound counts once.
     pub(crate) fn crossed(
         &mut self,
-        route: &Route,
+        chain: Chain<'_>,
         (index, enforced): (usize, bool),
         bound: Bound,
     ) -> Option<Denial> {
-        let link = &route.links[index];
+        let link = chain.link(index);
         let verdict = if enforced { Verdict::Deny } else { Verdict::WouldDeny };
         if self.verdicts.get(link.position) == verdict {
             return None;
@@ -169,12 +169,12 @@ impl Judgement {
     pub(crate) fn decorate(
         &mut self,
         snapshot: &Snapshot,
-        route: &Route,
+        chain: Chain<'_>,
         client: ClientKey,
         response: &Response<'_>,
     ) -> Decoration {
         let mut decoration = std::mem::take(&mut self.decoration);
-        for link in &route.links {
+        for link in chain.links() {
             let Some(enforced) = stance(snapshot, link, client) else { continue };
             let wanted = if enforced { Apply::Enforced } else { Apply::Judged };
             let mut sink = |apply, conflict, name: &HeaderName, value: &HeaderValue| {

@@ -172,7 +172,7 @@ impl<'a> Exchange<'a> {
         let snapshot = &flight.view.snapshot;
         let path = checked.target.path();
         flight.path.replace(seaworthy_policy::record::clip(path));
-        flight.route.set(snapshot.table.find(&head.method, path));
+        flight.chain_id.set(snapshot.find(&head.method, path));
         let mut body = RequestBody::new(body, Rc::clone(flight));
         let mut content = if body.is_end_stream() { Content::Empty } else { Content::Unasked };
         let mut held = Held::none(Rc::clone(&flight.worker));
@@ -181,7 +181,7 @@ impl<'a> Exchange<'a> {
             // Bound to a name, so that the judgement is not borrowed any more while a body is read.
             let flow = chain::judge(
                 snapshot,
-                flight.route(),
+                flight.chain(),
                 &request,
                 &mut flight.judgement.borrow_mut(),
             );
@@ -247,7 +247,7 @@ impl<'a> Exchange<'a> {
             headers: &head.headers,
             client: &flight.client,
             peer: self.peer.ip,
-            route: flight.route().id,
+            route: flight.chain().route(),
             body: match content {
                 Content::Read(body) => BodyLength::Declared(body.raw().len() as u64),
                 _ => self.body,
@@ -391,7 +391,7 @@ impl<'a> Exchange<'a> {
         flight.status.set(status.as_u16());
         let mut decoration = flight.judgement.borrow_mut().decorate(
             &flight.view.snapshot,
-            flight.route(),
+            flight.chain(),
             flight.client.key,
             &protection::Response { status, headers: response.headers(), scheme: flight.scheme },
         );

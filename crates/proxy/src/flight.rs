@@ -16,7 +16,7 @@ use seaworthy_policy::record::{
 use crate::chain::{Judgement, Sized};
 use crate::connection::shared::Shared;
 use crate::notes::Note;
-use crate::snapshot::Route;
+use crate::snapshot::{Chain, ChainId};
 use crate::stats::{Series, WireVersion};
 use crate::worker::{View, Worker};
 
@@ -25,8 +25,8 @@ pub(crate) struct Flight {
     pub(crate) worker: Rc<Worker>,
     pub(crate) view: Rc<View>,
     pub(crate) connection: Rc<Shared>,
-    /// Index into the snapshot's routes.
-    pub(crate) route: Cell<usize>,
+    /// The rules that it meets.
+    pub(crate) chain_id: Cell<ChainId>,
     pub(crate) started: Moment,
     pub(crate) id: RequestId,
     pub(crate) client: Client,
@@ -74,7 +74,7 @@ impl Flight {
             worker: start.worker,
             view: start.view,
             connection: start.connection,
-            route: Cell::new(0),
+            chain_id: Cell::default(),
             started: start.started,
             id: start.id,
             client: start.client,
@@ -99,8 +99,8 @@ impl Flight {
         })
     }
 
-    pub(crate) fn route(&self) -> &Route {
-        &self.view.snapshot.routes[self.route.get()]
+    pub(crate) fn chain(&self) -> Chain<'_> {
+        self.view.snapshot.chain(self.chain_id.get())
     }
 
     /// Counts body bytes from the client. Returns the denial where an enforced limit is crossed.
@@ -112,7 +112,7 @@ impl Flight {
         match limit {
             Some(Sized { link, limit, enforced }) if total > limit => {
                 let bound = Bound::BodyMax(limit);
-                self.judgement.borrow_mut().crossed(self.route(), (link, enforced), bound)
+                self.judgement.borrow_mut().crossed(self.chain(), (link, enforced), bound)
             }
             _ => None,
         }
@@ -149,10 +149,10 @@ impl Flight {
         let worker = &self.worker;
         let now = worker.now();
         let judgement = self.judgement.borrow();
-        let route = self.route();
+        let chain = self.chain();
         let status = self.status.get();
         let reason = judgement.first.as_ref().map(|(_, denial)| denial.code);
-        for link in &route.links {
+        for link in chain.links() {
             let verdict = judgement.verdicts.get(link.position);
             if verdict == Verdict::NotJudged {
                 continue;
@@ -163,7 +163,7 @@ impl Flight {
             }
         }
         if let Some((link, denial)) = &judgement.first {
-            let link = &route.links[*link];
+            let link = chain.link(*link);
             let denied = judgement.verdicts.get(link.position) == Verdict::Deny;
             let path = self.path.borrow();
             worker.note(Note::rule(&self.id, self.client, &path, link, (denial, denied)));
@@ -175,7 +175,7 @@ impl Flight {
             _ => std::time::Duration::ZERO,
         };
         let series = Series {
-            route: route.id,
+            route: chain.route(),
             method: self.method,
             status,
             version: WireVersion::of(self.version),
@@ -192,7 +192,8 @@ impl Flight {
             started_unix_ms: worker.clock.unix_ms(self.started),
             duration_us: micros(duration),
             upstream_us: micros(waited),
-            route: route.id,
+            route: chain.route(),
+            settings: chain.settings(),
             method: self.method,
             status,
             ending,

@@ -29,5 +29,5 @@ mod worker;
 pub use clock::Clock;
 pub use gateway::{Evidence, Gateway, GatewayOptions, Publisher, StartError};
 pub use notes::{Note, NoteSource};
-pub use snapshot::{ConnectionLimits, Link, ModeTable, Route, Snapshot};
+pub use snapshot::{ConnectionLimits, Link, ModeTable, Operation, Operations, Route, Snapshot};
 pub use stats::Shard;

@@ -42,7 +42,7 @@ pub(crate) async fn answer(
     }
     let body = read(flight, &mut body).await?;
     let snapshot = &flight.view.snapshot;
-    for link in &flight.route().links {
+    for link in flight.chain().links() {
         let mode = snapshot.modes.get(link.rule);
         if mode == Mode::Off {
             continue;

@@ -22,6 +22,8 @@ pub struct Snapshot {
     /// Finds the index into [`Self::routes`].
     pub table: RouteTable<usize>,
     pub routes: Vec<Route>,
+    /// The service's operations that have rules of their own.
+    pub operations: Option<Operations>,
     pub modes: ModeTable,
     pub upstreams: Arc<Upstreams>,
     pub limits: ConnectionLimits,
@@ -36,6 +38,80 @@ pub struct Snapshot {
 pub struct Route {
     pub id: RouteId,
     pub links: Vec<Link>,
+}
+
+/// The operations of the service for which some protection has rules.
+#[derive(Debug)]
+pub struct Operations {
+    /// Finds the index into [`Self::list`].
+    pub table: RouteTable<Option<usize>>,
+    pub list: Vec<Operation>,
+}
+
+#[derive(Debug)]
+pub struct Operation {
+    pub id: RouteId,
+    /// Its rules, in registry order. Each takes the place of the service's rule of the same
+    /// protection, and never that of a route's own.
+    pub links: Vec<Link>,
+}
+
+/// The rules that a request meets, in registry order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chain<'a> {
+    route: &'a Route,
+    operation: Option<&'a Operation>,
+}
+
+impl Snapshot {
+    /// The chain of the requests of `method` to `path`, for [`Self::chain`].
+    pub(crate) fn find(&self, method: &http::Method, path: &str) -> ChainId {
+        ChainId {
+            route: self.table.find(method, path),
+            operation: self.operations.as_ref().and_then(|known| known.table.find(method, path)),
+        }
+    }
+
+    pub(crate) fn chain(&self, id: ChainId) -> Chain<'_> {
+        let operations = self.operations.as_ref();
+        Chain {
+            route: &self.routes[id.route],
+            operation: operations.zip(id.operation).map(|(known, index)| &known.list[index]),
+        }
+    }
+}
+
+/// Names a [`Chain`] of a snapshot.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ChainId {
+    route: usize,
+    operation: Option<usize>,
+}
+
+impl<'a> Chain<'a> {
+    /// The operation, else the route.
+    pub(crate) fn route(self) -> RouteId {
+        self.operation.map_or(self.route.id, |operation| operation.id)
+    }
+
+    /// The route whose settings hold.
+    pub(crate) fn settings(self) -> RouteId {
+        self.route.id
+    }
+
+    pub(crate) fn links(self) -> impl Iterator<Item = &'a Link> {
+        (0..self.route.links.len()).map(move |index| self.link(index))
+    }
+
+    pub(crate) fn link(self, index: usize) -> &'a Link {
+        let link = &self.route.links[index];
+        let Some(operation) = self.operation else { return link };
+        // The service's own rule of a protection has its number.
+        if usize::from(link.rule.0) != link.position {
+            return link;
+        }
+        operation.links.iter().find(|own| own.position == link.position).unwrap_or(link)
+    }
 }
 
 /// One protection as a route has it.

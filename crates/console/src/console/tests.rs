@@ -166,6 +166,7 @@ fn record(started_unix_ms: i64, verdict: Verdict) -> RequestRecord {
         duration_us: 1500,
         upstream_us: 1000,
         route: RouteId(0),
+        settings: RouteId(0),
         method: MethodLabel::Post,
         status,
         ending,

@@ -9,13 +9,13 @@ use seaworthy_policy::names::{Names, RuleName};
 use seaworthy_policy::protection::Protection;
 use seaworthy_policy::record::{RouteId, RuleId};
 use seaworthy_policy::registry::{BuildContext, InstallKey, Protect, REGISTRY};
-use seaworthy_policy::route::RouteTable;
+use seaworthy_policy::route::{RoutePattern, RouteTable};
 use seaworthy_policy::source::Sources;
 use seaworthy_proxy::upstream::health::HealthChecks;
 use seaworthy_proxy::upstream::{
     EjectionPolicy, HostHeader, UpstreamOptions, UpstreamProtocol, UpstreamSpec, Upstreams,
 };
-use seaworthy_proxy::{ConnectionLimits, Link, ModeTable, Route, Snapshot};
+use seaworthy_proxy::{ConnectionLimits, Link, ModeTable, Operation, Operations, Route, Snapshot};
 
 use super::tls;
 use crate::config::{Config, HostPolicy, Protocol};
@@ -69,6 +69,7 @@ pub(crate) fn compile(
         routes.push(Route { id: ground.names.intern_route(&name), links });
     }
     let table = RouteTable::build(config.routes.iter().map(|route| &route.pattern).zip(1..), 0)?;
+    let operations = compiler.operations(&config.protect)?;
     let modes = ModeTable::new(compiler.rules.iter().map(|rule| (rule.id, rule.mode)));
     let listen = &config.listen;
     let snapshot = Snapshot {
@@ -78,6 +79,7 @@ pub(crate) fn compile(
         buckets: Buckets::new(&ground.key.derive_16("share")),
         table,
         routes,
+        operations,
         modes,
         upstreams: Arc::new(upstreams(config, before.map(|(_, upstreams)| upstreams))?),
         limits: ConnectionLimits {
@@ -133,6 +135,36 @@ impl Compiler<'_> {
         Ok(links)
     }
 
+    /// The rules that the service's settings make for single operations.
+    fn operations(&mut self, protect: &Protect) -> anyhow::Result<Option<Operations>> {
+        let mut list: Vec<(RoutePattern, Operation)> = Vec::new();
+        for (position, entry) in REGISTRY.iter().enumerate() {
+            let context = BuildContext { key: &self.ground.key, sources: self.sources };
+            let rules = (entry.operations)(protect, &context).map_err(|error| {
+                anyhow::anyhow!("protect.{}.{}: {error}", entry.name, error.key)
+            })?;
+            for (pattern, protection) in rules {
+                let name = pattern.to_string();
+                let rule = RuleName { protection: position, route: Some(name.as_str().into()) };
+                let link = self.add(protect, rule, position, protection);
+                match list.iter_mut().find(|(known, _)| *known == pattern) {
+                    Some((_, operation)) => operation.links.push(link),
+                    None => {
+                        let id = self.ground.names.intern_route(&name);
+                        list.push((pattern, Operation { id, links: vec![link] }));
+                    }
+                }
+            }
+        }
+        if list.is_empty() {
+            return Ok(None);
+        }
+        let patterns = list.iter().map(|(pattern, _)| pattern).zip((0..).map(Some));
+        let table = RouteTable::build(patterns, None)?;
+        let list = list.into_iter().map(|(_, operation)| operation).collect();
+        Ok(Some(Operations { table, list }))
+    }
+
     fn link(
         &mut self,
         protect: &Protect,
@@ -141,7 +173,6 @@ impl Compiler<'_> {
     ) -> anyhow::Result<Link> {
         let entry = REGISTRY[position];
         let name = RuleName { protection: position, route: route.map(Arc::from) };
-        let id = self.ground.names.intern_rule(name.clone());
         let settings = (entry.settings)(protect);
         let sources = self.sources.fingerprint(&(entry.sources)(protect));
         let kept = self.before.and_then(|rules| {
@@ -156,16 +187,31 @@ impl Compiler<'_> {
                 anyhow::anyhow!("protect.{}.{}: {error}", entry.name, error.key)
             })?,
         };
+        Ok(self.add(protect, name, position, protection))
+    }
+
+    /// Notes a rule, and makes the link to it.
+    fn add(
+        &mut self,
+        protect: &Protect,
+        name: RuleName,
+        position: usize,
+        protection: Arc<dyn Protection>,
+    ) -> Link {
+        let entry = REGISTRY[position];
+        let id = self.ground.names.intern_rule(name.clone());
         let setting = (entry.mode)(protect);
-        let link = Link {
-            position,
-            rule: id,
-            rule_name: name.to_string().into(),
+        let rule_name = name.to_string().into();
+        self.rules.push(Rule {
+            id,
+            name,
+            setting,
+            mode: setting.initial(),
+            settings: (entry.settings)(protect),
+            sources: self.sources.fingerprint(&(entry.sources)(protect)),
             protection: Arc::clone(&protection),
-        };
-        let mode = setting.initial();
-        self.rules.push(Rule { id, name, setting, mode, settings, sources, protection });
-        Ok(link)
+        });
+        Link { position, rule: id, rule_name, protection }
     }
 }
 

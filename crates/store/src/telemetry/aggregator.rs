@@ -53,8 +53,8 @@ struct OpenMinute {
     tenants: HashSet<Tenant>,
     /// Kept when they are flushed, at zero: the next request of the kind finds them again.
     rollups: HashMap<RollupKey, Rollup>,
-    /// By route, then by registry position; empty for a route without requests.
-    verdicts: Vec<Vec<RuleCounts>>,
+    /// By the route whose settings held and the route itself, then by registry position.
+    verdicts: HashMap<(RouteId, RouteId), Vec<RuleCounts>>,
 }
 
 impl Aggregator {
@@ -109,7 +109,7 @@ impl Aggregator {
 
 impl OpenMinute {
     fn new(minute: Minute) -> Self {
-        Self { minute, tenants: HashSet::new(), rollups: HashMap::new(), verdicts: Vec::new() }
+        Self { minute, tenants: HashSet::new(), rollups: HashMap::new(), verdicts: HashMap::new() }
     }
 
     fn count(&mut self, record: &RequestRecord) {
@@ -138,11 +138,7 @@ impl OpenMinute {
     }
 
     fn judge(&mut self, record: &RequestRecord) {
-        let route = usize::from(record.route.0);
-        if route >= self.verdicts.len() {
-            self.verdicts.resize(route + 1, Vec::new());
-        }
-        let counts = &mut self.verdicts[route];
+        let counts = self.verdicts.entry((record.settings, record.route)).or_default();
         if counts.is_empty() {
             counts.resize(REGISTRY.len(), RuleCounts::default());
         }
@@ -167,11 +163,10 @@ impl OpenMinute {
                 batch.rollups.insert((self.minute, *key), std::mem::take(rollup));
             }
         }
-        for (route, counts) in self.verdicts.iter_mut().enumerate() {
+        for (&(settings, route), counts) in &mut self.verdicts {
             for (protection, counts) in counts.iter_mut().enumerate() {
                 if counts.evaluated > 0 {
-                    let route = RouteId(u16::try_from(route).expect("an index by RouteId"));
-                    let rule = names.rule_for(route, protection);
+                    let rule = names.rule_for(settings, route, protection);
                     let sum = batch.rules.entry((self.minute, rule)).or_default();
                     sum.add(&std::mem::take(counts));
                 }

@@ -19,6 +19,7 @@ pub(super) fn record() -> RequestRecord {
         duration_us: 1500,
         upstream_us: 1200,
         route: RouteId(0),
+        settings: RouteId(0),
         method: MethodLabel::Get,
         status: 200,
         ending: Ending::Served,

@@ -166,7 +166,7 @@ fn rules_with(record: &RequestRecord, verdict: Verdict, names: &Names) -> Option
         .verdicts
         .with(verdict)
         .filter(|protection| *protection < REGISTRY.len())
-        .map(|protection| names.rule_for(record.route, protection))
+        .map(|protection| names.rule_for(record.settings, record.route, protection))
         .map(|rule| rules[usize::from(rule.0)].to_string())
         .collect();
     (!found.is_empty()).then(|| found.join("\n"))
