@@ -148,7 +148,8 @@ mod tests {
         let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
         let (fits, over) = (deep(DEPTH_MAX), deep(DEPTH_MAX + 1));
         let bottomless = "[".repeat(1 << 20);
-        let cases: &[(&str, &[u8], Option<(bool, &str)>)] = &[
+        type Case<'a> = (&'a str, &'a [u8], Option<(bool, &'a str)>);
+        let cases: &[Case<'_>] = &[
             ("a value", b" {\"a\": [1, -2.5e3, \"\\u00e9\", null, true]}\n", None),
             ("the deepest", fits.as_bytes(), None),
             ("nothing", b"", Some((false, ""))),
