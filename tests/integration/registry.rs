@@ -125,6 +125,15 @@ const STAND: &[Case] = &[
         ),
     },
     Case {
+        protection: "signature",
+        settings: "format = \"github\"\nsecrets = [\"env:WEBHOOK_SECRET\"]",
+        shows: denial(
+            Offence::Plain { line: "POST /", fields: &[], body: "{}" },
+            "signature-missing",
+            401,
+        ),
+    },
+    Case {
         protection: "body_syntax",
         settings: "",
         shows: denial(

@@ -122,6 +122,14 @@ catalogue! {
         "Wait for as long as Retry-After says, then go on more slowly.";
     BodyTooLarge "body-too-large" Protection("body_limit"), PAYLOAD_TOO_LARGE, "Request body too large",
         "Send a smaller body, or send it in parts.";
+    SignatureMissing "signature-missing" Protection("signature"), UNAUTHORIZED, "Signature missing",
+        "Sign the delivery, and send the named header fields.";
+    SignatureInvalid "signature-invalid" Protection("signature"), UNAUTHORIZED, "Signature not valid",
+        "Sign the bytes of the body as they are sent, with the secret that the operator has.";
+    SignatureExpired "signature-expired" Protection("signature"), UNAUTHORIZED, "Signature too old",
+        "Sign each try anew, and check the clock of the sender.";
+    DeliveryUnderWay "delivery-under-way" Protection("signature"), CONFLICT,
+        "Delivery is being processed", "Wait for as long as Retry-After says, then try again.";
     UnreadableBody "unreadable-body" Protection("body_syntax"), BAD_REQUEST, "Body cannot be read",
         "Send what Content-Type says: well-formed JSON, form fields or multipart parts, within the named bounds.";
     AmbiguousBody "ambiguous-body" Protection("body_syntax"), BAD_REQUEST,

@@ -1,4 +1,4 @@
-//! What every protection is: a check of a request, and at most four more things it can ask for.
+//! What every protection is: a check of a request, and at most five more things it can ask for.
 //!
 //! A protection never sees its mode. It returns an [`Outcome`] and may leave wishes in
 //! [`Effects`] and [`Edits`]; the data plane's chain is the only place where a mode decides
@@ -34,6 +34,10 @@ pub trait Protection: Send + Sync {
     /// Adds the response headers that do not depend on the request; the others are left in
     /// [`Effects::headers`] by `check`.
     fn decorate(&self, _response: &Response<'_>, _edits: &mut Edits<'_>) {}
+
+    /// The request for which `check` left `token` in [`Effects`] is over; `served` says whether the
+    /// service did what it was asked.
+    fn settled(&self, _token: u64, _served: bool) {}
 
     /// Words the denial for a bound that this protection set in [`Effects`] and that was
     /// crossed afterwards.
@@ -131,6 +135,8 @@ pub struct Effects {
     pub body_max: Option<u64>,
     /// Held until the response has been sent.
     pub permit: Option<Permit>,
+    /// Handed to [`Protection::settled`] when the request is over.
+    pub token: Option<u64>,
     /// What the service and the rules behind this one see in place of what was sent, where the
     /// rule enforces.
     pub rewrite: Option<Rewrite>,

@@ -12,6 +12,7 @@ pub mod ip_filter;
 pub mod rate_limit;
 pub mod request_timeout;
 pub mod security_headers;
+pub mod signature;
 
 pub mod field;
 pub mod origin;

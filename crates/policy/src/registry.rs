@@ -14,7 +14,7 @@ use crate::problem::Code;
 use crate::protection::Protection;
 use crate::protections::{
     body_limit, body_syntax, concurrency_limit, content_security_policy, cors, csrf, header_limit,
-    host_allowlist, ip_filter, rate_limit, request_timeout, security_headers,
+    host_allowlist, ip_filter, rate_limit, request_timeout, security_headers, signature,
 };
 use crate::route::RoutePattern;
 use crate::source::{Source, Sources};
@@ -32,6 +32,7 @@ pub struct Protect {
     pub rate_limit: rate_limit::Config,
     pub csrf: csrf::Config,
     pub body_limit: body_limit::Config,
+    pub signature: signature::Config,
     pub body_syntax: body_syntax::Config,
     pub request_timeout: request_timeout::Config,
     pub concurrency_limit: concurrency_limit::Config,
@@ -49,6 +50,7 @@ pub static REGISTRY: &[&Entry] = &[
     &rate_limit::ENTRY,
     &csrf::ENTRY,
     &body_limit::ENTRY,
+    &signature::ENTRY,
     &body_syntax::ENTRY,
     &request_timeout::ENTRY,
     &concurrency_limit::ENTRY,

@@ -46,6 +46,8 @@ pub(crate) struct Judgement {
     pub(crate) deadline: Option<Timed>,
     pub(crate) body_max: Option<Sized>,
     pub(crate) permits: Vec<Permit>,
+    /// What rules want to be told of at the end, with their places in the chain.
+    tokens: Vec<(usize, u64)>,
     /// The place in the chain of the rule that is asked next.
     next: usize,
 }
@@ -134,6 +136,7 @@ impl Judgement {
             self.decoration.push(edit);
         }
         self.permits.extend(effects.permit.take());
+        self.tokens.extend(effects.token.take().map(|token| (link, token)));
         if let Some(limit) = effects.deadline.take() {
             self.deadline = Some(Timed { link, limit, enforced });
         }
@@ -163,6 +166,13 @@ impl Judgement {
         }
         self.first.get_or_insert((index, denial));
         None
+    }
+
+    /// Tells the rules that asked how the request has ended.
+    pub(crate) fn settle(&self, chain: Chain<'_>, served: bool) {
+        for (link, token) in &self.tokens {
+            chain.link(*link).protection.settled(*token, served);
+        }
     }
 
     /// What the rules want of a response with these headers.

@@ -151,6 +151,7 @@ impl Flight {
         let judgement = self.judgement.borrow();
         let chain = self.chain();
         let status = self.status.get();
+        judgement.settle(chain, ending.was_success(status));
         let reason = judgement.first.as_ref().map(|(_, denial)| denial.code);
         for link in chain.links() {
             let verdict = judgement.verdicts.get(link.position);

@@ -8,6 +8,9 @@ use seaworthy::app::{self, LiveView, Running};
 use seaworthy::config::{Flags, Inputs};
 use tempfile::TempDir;
 
+/// What the variable `WEBHOOK_SECRET` of every gateway has.
+const WEBHOOK_SECRET: &str = "a webhook secret for the tests, 32+";
+
 /// A running gateway. Dropping it ends it.
 pub(crate) struct Gateway {
     running: Running,
@@ -84,7 +87,9 @@ fn prepare(upstreams: Vec<String>, listen: &str, toml: &str) -> (TempDir, Inputs
     std::fs::write(dir.path().join("seaworthy.toml"), toml).expect("it is writable");
     let inputs = Inputs {
         file: Some(dir.path().join("seaworthy.toml")),
-        env: vec![("SEAWORTHY__LOG__LEVEL".to_owned(), "error".to_owned())],
+        env: [("SEAWORTHY__LOG__LEVEL", "error"), ("WEBHOOK_SECRET", WEBHOOK_SECRET)]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
         flags: Flags {
             upstreams,
             listen: Some(listen.to_owned()),

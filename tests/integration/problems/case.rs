@@ -100,6 +100,17 @@ const CSRF_TOKEN: &str = "[protect.csrf]\nmode = \"enforce\"\nstrategy = \"token
 
 const SYNTAX: &str = "[protect.body_syntax]\nmode = \"enforce\"";
 
+const GITHUB: &str = "[protect.signature]\nmode = \"enforce\"\nformat = \"github\"\nsecrets = [\"env:WEBHOOK_SECRET\"]";
+
+const STRIPE: &str = "[protect.signature]\nmode = \"enforce\"\nformat = \"stripe\"\nsecrets = [\"env:WEBHOOK_SECRET\"]";
+
+/// A delivery with the right signature of its body.
+const SIGNED: &str = concat!(
+    "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n",
+    "X-Hub-Signature-256: sha256=",
+    "3fc2dd8ed762d13f089335fbe5ec3b0a49d4d482f0d1a468a3601f672649b062\r\n\r\n{}",
+);
+
 /// Both bounds are one body of a kilobyte, for all clients together.
 const SYNTAX_OF_LITTLE: &str = r#"
 [listen]
@@ -279,6 +290,24 @@ fn of_protections() -> Vec<Case> {
 
 fn of_bodies() -> Vec<Case> {
     vec![
+        Case {
+            errors: &["header:x-hub-signature-256"],
+            ..case("signature-missing", GITHUB, json("", "{}"))
+        },
+        Case {
+            errors: &["header:x-hub-signature-256"],
+            ..case("signature-invalid", GITHUB, json("X-Hub-Signature-256: sha256=00\r\n", "{}"))
+        },
+        Case {
+            errors: &["header:stripe-signature"],
+            ..case("signature-expired", STRIPE, json("Stripe-Signature: t=1,v1=00\r\n", "{}"))
+        },
+        Case {
+            before: Before::Held(SIGNED),
+            service: Service::Silent,
+            retry_after_s: Some(1..=1),
+            ..case("delivery-under-way", GITHUB, SIGNED)
+        },
         case("unreadable-body", SYNTAX, json("", "{a: 1}")),
         Case {
             errors: &["/a/0/b"],
