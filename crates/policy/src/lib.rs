@@ -20,6 +20,7 @@ pub mod route;
 pub mod source;
 pub mod target;
 pub mod trace_context;
+pub mod vocabulary;
 
 mod moment;
 
