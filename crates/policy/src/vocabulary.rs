@@ -13,11 +13,15 @@
 //! 7. What is suggested for an unknown input is at most three values within a short edit distance,
 //!    and never the list of all values.
 
+mod config;
 mod decimal;
 mod fold;
 mod invalid;
 mod json;
 mod parse;
+mod place;
+mod query;
+mod rewrite;
 mod stages;
 mod suggest;
 
@@ -28,12 +32,15 @@ use std::hash::BuildHasherDefault;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
+pub use self::config::{Config, ConfigError, FieldConfig, Fields, ShapeName, VocabularyConfig};
 pub use self::decimal::{Decimal, Number};
 pub use self::fold::{Folded, fold};
 pub use self::invalid::{InvalidInput, Reason};
 pub use self::json::quote_non_finite;
 pub use self::parse::{ITEMS_MAX, Match, Members, Normalized, Parsed, Shape, Weight};
-pub use self::suggest::Suggestions;
+pub use self::place::{At, AtError, Pointer};
+pub use self::rewrite::{Field, FieldError, FieldSet, INVALID_MAX, Invalid, OnAlias, Refusal};
+pub use self::suggest::{SUGGESTIONS_MAX, Suggestions};
 
 /// Canonical values of a vocabulary. Currencies are 180, countries 250.
 pub const VALUES_MAX: usize = 1000;
@@ -139,6 +146,8 @@ struct Value {
     text: Box<str>,
     /// With its quotes and escapes.
     json: Box<str>,
+    /// Percent-encoded.
+    query: Box<str>,
 }
 
 /// Why a vocabulary is refused. Fits after "failed to build the vocabulary: ".
@@ -256,6 +265,7 @@ impl Value {
         Self {
             text: text.into(),
             json: serde_json::to_string(text).expect("a string always serialises").into(),
+            query: query::encode(text).into(),
         }
     }
 }
@@ -354,7 +364,7 @@ mod tests {
         assert!(Vocabulary::build(&words(&full)).is_ok());
         assert!(Vocabulary::build(&words(&[("a", &aliases[1..])])).is_ok());
         assert!(Vocabulary::build(&words(&[("pre-seed", &["preseed", "Pre Seed"])])).is_ok());
-        assert!(Vocabulary::build(&words(&[(&long[1..], &[])])).is_ok());
+        assert!(Vocabulary::build(&words(&[(&"x".repeat(VALUE_CHARS_MAX), &[])])).is_ok());
     }
 
     #[test]

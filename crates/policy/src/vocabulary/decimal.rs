@@ -24,7 +24,7 @@ pub struct Decimal(u128);
 
 /// Why a number is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NumberError {
+pub(super) enum NumberError {
     Negative,
     AboveBound,
 }
@@ -33,7 +33,7 @@ const PLACES: u32 = 30;
 const ONE: u128 = 10_u128.pow(PLACES);
 
 /// The largest bound of a number: sums of ten thousand such numbers fit 128 bits.
-pub const BOUND_MAX: u32 = 1000;
+pub(super) const BOUND_MAX: u32 = 1000;
 
 impl Decimal {
     pub const ZERO: Self = Self(0);
@@ -118,7 +118,7 @@ impl Serialize for Number {
 }
 
 /// Reads `text`, which is a JSON number, as one between 0 and `bound`.
-pub fn read(text: &str, bound: Decimal) -> Result<Number, NumberError> {
+pub(super) fn read(text: &str, bound: Decimal) -> Result<Number, NumberError> {
     let (negative, text) = match text.strip_prefix('-') {
         Some(text) => (true, text),
         None => (false, text),

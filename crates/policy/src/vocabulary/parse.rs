@@ -105,7 +105,8 @@ impl Weight<'_> {
 impl Vocabulary {
     /// Says what each input of `field`, which has the shape `shape`, means.
     pub fn parse<'a>(&'a self, field: &'a RawValue, shape: &'a Shape) -> Parsed<'a> {
-        let mut reading = Reading::new(self);
+        let mut budget = Budget::new();
+        let mut reading = Reading::new(self, &mut budget);
         reading.field(field, shape);
         let normalized = reading.normalized(shape);
         let matches = reading.items.iter().map(|item| item.shown(self)).collect();
@@ -125,8 +126,8 @@ impl Vocabulary {
 }
 
 /// A field as it is read.
-pub(super) struct Reading<'a> {
-    vocabulary: &'a Vocabulary,
+pub(super) struct Reading<'a, 'b> {
+    pub(super) vocabulary: &'a Vocabulary,
     /// What was understood, in the field's order.
     pub(super) items: Vec<Item<'a>>,
     pub(super) invalid: Vec<InvalidInput>,
@@ -134,7 +135,7 @@ pub(super) struct Reading<'a> {
     /// Some item means the same value as an earlier one.
     pub(super) merges: bool,
     weights: Weights,
-    budget: Budget,
+    budget: &'b mut Budget,
 }
 
 /// The weights so far.
@@ -168,8 +169,8 @@ impl<'a> Item<'a> {
     }
 }
 
-impl<'a> Reading<'a> {
-    pub(super) fn new(vocabulary: &'a Vocabulary) -> Self {
+impl<'a, 'b> Reading<'a, 'b> {
+    pub(super) fn new(vocabulary: &'a Vocabulary, budget: &'b mut Budget) -> Self {
         Self {
             vocabulary,
             items: Vec::new(),
@@ -177,7 +178,7 @@ impl<'a> Reading<'a> {
             suggestions: Suggestions::default(),
             merges: false,
             weights: Weights { sum: Number::ZERO, whole: true },
-            budget: Budget::new(),
+            budget,
         }
     }
 
@@ -248,13 +249,13 @@ impl<'a> Reading<'a> {
     }
 
     /// The value that `text` means.
-    pub(super) fn value(&mut self, text: &str, at: impl FnOnce() -> String) -> Option<ValueId> {
+    fn value(&mut self, text: &str, at: impl FnOnce() -> String) -> Option<ValueId> {
         let found = self.vocabulary.lookup(text);
         if found.is_none() {
             self.fault(at(), text, Reason::UnknownValue);
             let input = shown(text);
             if self.suggestions.of(&input).is_empty() {
-                let near = self.vocabulary.nearest(text, &mut self.budget);
+                let near = self.vocabulary.nearest(text, self.budget);
                 if !near.is_empty() {
                     self.suggestions.0.push((input, near));
                 }
@@ -354,7 +355,7 @@ impl<'a> Reading<'a> {
             let at = || pointer_to_member(key);
             let weight = self.weight(raw, at);
             let Some(text) = text else { return Next::Continue };
-            if !names.insert(&text) {
+            if !names.insert(text.clone()) {
                 self.fault(at(), &text, Reason::DuplicateKey);
                 return Next::Continue;
             }
@@ -538,11 +539,11 @@ struct Names<'a> {
 
 impl<'a> Names<'a> {
     /// Whether `name` was not there yet.
-    fn insert(&mut self, name: &Cow<'a, str>) -> bool {
-        if self.few.contains(name) {
+    fn insert(&mut self, name: Cow<'a, str>) -> bool {
+        if self.few.contains(&name) {
             return false;
         }
-        match self.few.try_push(name.clone()) {
+        match self.few.try_push(name) {
             Ok(()) => true,
             Err(full) => self.many.insert(full.element()),
         }

@@ -253,7 +253,7 @@ proptest! {
         };
         let parsed = stages.parse_json(&json, &shape).unwrap();
         // Counted by place: each input is at exactly one side.
-        let places: std::collections::BTreeSet<String> = parsed
+        let places: BTreeSet<String> = parsed
             .invalid_inputs
             .iter()
             .filter(|input| !matches!(input.reason, Reason::SumOff { .. }))
@@ -268,7 +268,7 @@ proptest! {
             places.iter().any(|place| place == at || place.starts_with(&format!("{at}/")))
         };
         let mut understood = 0;
-        let mut distinct = std::collections::BTreeSet::new();
+        let mut distinct = BTreeSet::new();
         for pair in pairs.iter().enumerate() {
             let key = &pair.1.0;
             let at = place(pair);
@@ -279,7 +279,7 @@ proptest! {
         }
         prop_assert!(understood + places.len() >= distinct.len());
         // The values of the normalised form are those of the matches, each once.
-        let values: std::collections::BTreeSet<&str> =
+        let values: BTreeSet<&str> =
             parsed.matches.iter().map(|found| found.value).collect();
         let (Normalized::Weights(weights) | Normalized::Entries(_, weights)) = &parsed.normalized
         else { panic!() };
