@@ -11,6 +11,7 @@ mod protections;
 mod requests;
 mod serve;
 mod table;
+mod vocabulary;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -42,6 +43,8 @@ enum Command {
     Config(config::Config),
     Protections(protections::Protections),
     Requests(requests::Requests),
+    #[command(subcommand)]
+    Vocabulary(vocabulary::Vocabulary),
     Completions(completions::Completions),
 }
 
@@ -110,6 +113,7 @@ impl Command {
             Self::Config(command) => command.run(surroundings),
             Self::Protections(command) => command.run(surroundings),
             Self::Requests(command) => command.run(surroundings),
+            Self::Vocabulary(command) => command.run(surroundings),
             Self::Completions(command) => Ok(command.run()),
         }
     }
@@ -247,6 +251,8 @@ mod tests {
             &["requests", "--since", "yesterday"],
             &["requests", "--limit", "0"],
             &["config"],
+            &["vocabulary", "parse", "stages"],
+            &["vocabulary", "parse", "stages", "a", "--shape", "round"],
             &["completions", "csh"],
         ] {
             let error = parsed(wrong).expect_err("it is wrong");

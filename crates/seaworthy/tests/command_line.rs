@@ -25,7 +25,7 @@ fn text(bytes: &[u8]) -> &str {
 fn every_end_has_its_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("bad.toml"), "[lgo]\n").unwrap();
-    let cases: [(&[&str], i32); 16] = [
+    let cases: [(&[&str], i32); 22] = [
         (&["--help"], 0),
         (&["--version"], 0),
         (&["config", "show", "--help"], 0),
@@ -33,10 +33,16 @@ fn every_end_has_its_exit_code() {
         (&["config", "show", "--json"], 0),
         (&["protections"], 0),
         (&["completions", "bash"], 0),
+        (&["vocabulary", "parse", "stages", "Series A"], 0),
+        (&["vocabulary", "parse", "stages", "{\"a\": 1}", "--json"], 0),
         (&[], 64),
         (&["serv"], 64),
         (&["serve", "--port", "1"], 64),
         (&["requests", "--status", "9xx"], 64),
+        (&["vocabulary", "parse", "stagse", "seed"], 64),
+        (&["vocabulary", "parse", "stages", "{}", "--key", "weight"], 64),
+        (&["vocabulary", "parse", "stages", "{\"a\""], 65),
+        (&["vocabulary", "parse", "stages", "seed", "--config", "bad.toml"], 78),
         (&["requests", "--data", "nowhere"], 69),
         (&["config", "check", "bad.toml"], 78),
         (&["config", "check", "absent.toml", "--json"], 78),
@@ -110,6 +116,28 @@ fn the_environment_counts_and_is_named() {
         .unwrap();
     assert_eq!(check.status.code(), Some(78));
     assert!(text(&check.stderr).contains("\nSEAWORTHY__LISTEN__WORKERS  listen.workers  "));
+}
+
+#[test]
+fn a_field_comes_by_standard_input_too_and_no_is_an_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let of_field = |field: &[u8]| {
+        std::fs::write(dir.path().join("field"), field).unwrap();
+        let stdin = std::fs::File::open(dir.path().join("field")).unwrap();
+        let mut command = seaworthy(dir.path(), &["vocabulary", "parse", "stages", "-"]);
+        command.stdin(stdin).output().unwrap()
+    };
+    for (field, code, said) in [
+        (&b"Series A\n"[..], 0, "normalized  \"series-a\"\n"),
+        (b"[\"seed\", \"angel\"]", 1, "normalized  [\"seed\"]\n"),
+        (b"\xff", 65, ""),
+        (&[b'a'; (1 << 20) + 1], 65, ""),
+    ] {
+        let output = of_field(field);
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).ends_with(said));
+        assert_eq!(output.stderr.is_empty(), code < 64);
+    }
 }
 
 #[test]

@@ -63,8 +63,9 @@ limits = [{ per = \"client\", rate = \"100/min\", burst = 50 }]
 
 const README: &str = "README.md";
 const CONFIGURATION: &str = "docs/configuration.md";
+const VOCABULARY: &str = "docs/vocabulary.md";
 
-const COMMANDS: [(&str, &str, Fate); 16] = [
+const COMMANDS: [(&str, &str, Fate); 21] = [
     (README, "cargo run --release -- demo", Fate::Parsed),
     (README, "cargo run --release -- serve --upstream http://127.0.0.1:3000", Fate::Parsed),
     (README, "./scripts/test.sh", Fate::NotRun("it runs this test")),
@@ -89,6 +90,27 @@ const COMMANDS: [(&str, &str, Fate); 16] = [
         Fate::NotRun("it needs a shell and OpenSSL; what a key may be is tested in `app/key.rs`"),
     ),
     (CONFIGURATION, "$ seaworthy config check", Fate::RunWith("[log]\nlevl = 1\n[lgo]\n", 78)),
+    (VOCABULARY, "seaworthy vocabulary parse stages 'Series A'", Fate::Run(0)),
+    (
+        VOCABULARY,
+        r#"seaworthy vocabulary parse stages '{"Series A": 0.6, "sead": 0.4}'"#,
+        Fate::Run(1),
+    ),
+    (
+        VOCABULARY,
+        r#"seaworthy vocabulary parse stages '{"Series A": 0.6, "sead": 0.4}' --json"#,
+        Fate::Run(1),
+    ),
+    (
+        VOCABULARY,
+        r#"seaworthy vocabulary parse stages '{"A": 0.1, "Series-A": 0.2, "Seed": 0.70}'"#,
+        Fate::Run(0),
+    ),
+    (
+        VOCABULARY,
+        r#"seaworthy vocabulary parse stages '{"seed": NaN, "growth": -0.2, "late": 1e400}'"#,
+        Fate::Run(1),
+    ),
 ];
 
 /// A fenced block.
@@ -317,7 +339,7 @@ impl Tour {
 
     /// The exit code, and both streams.
     fn output(&self, command: &str) -> (Option<i32>, String) {
-        let words: Vec<&str> = command.split_whitespace().skip(1).collect();
+        let words: Vec<&str> = words(command).skip(1).collect();
         let output = seaworthy(self.dir.path(), &words).output().expect("the binary runs");
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(said).expect("it is text"))
@@ -343,6 +365,16 @@ impl Tour {
         .await;
         assert_eq!(said, shown, "{at}");
     }
+}
+
+/// The words of a command; single quotes keep blanks together, as in a shell.
+fn words(command: &str) -> impl Iterator<Item = &str> {
+    command.split('\'').enumerate().flat_map(|(index, part)| {
+        let is_quoted = index % 2 == 1;
+        let whole = is_quoted.then_some(part);
+        let apart = (!is_quoted).then(|| part.split_whitespace());
+        whole.into_iter().chain(apart.into_iter().flatten())
+    })
 }
 
 /// A service that answers what the one in the README is shown to answer: the fields of the
