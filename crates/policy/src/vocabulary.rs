@@ -18,6 +18,7 @@ mod decimal;
 mod fold;
 mod invalid;
 mod json;
+mod normalized;
 mod parse;
 mod place;
 mod query;
@@ -32,12 +33,15 @@ use std::hash::BuildHasherDefault;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
-pub use self::config::{Config, ConfigError, FieldConfig, Fields, ShapeName, VocabularyConfig};
+pub use self::config::{
+    Config, ConfigError, FieldConfig, Fields, ShapeName, Values, VocabularyConfig,
+};
 pub use self::decimal::{Decimal, Number};
 pub use self::fold::{Folded, fold};
 pub use self::invalid::{InvalidInput, Reason};
 pub use self::json::quote_non_finite;
-pub use self::parse::{ITEMS_MAX, Match, Members, Normalized, Parsed, Shape, Weight};
+pub use self::normalized::{Normalized, Weight};
+pub use self::parse::{ITEMS_MAX, Match, Members, Parsed, Shape};
 pub use self::place::{At, AtError, Pointer};
 pub use self::rewrite::{Field, FieldError, FieldSet, INVALID_MAX, Invalid, OnAlias, Refusal};
 pub use self::suggest::{SUGGESTIONS_MAX, Suggestions};

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::Method;
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::parse::{Members, Shape};
 use super::place::At;
@@ -38,8 +39,9 @@ pub struct VocabularyConfig {
     /// The built-in vocabulary to begin with. None by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub builtin: Option<Builtin>,
-    /// Canonical values and their aliases. Beside `builtin` they are added to what that has.
-    pub values: BTreeMap<String, Vec<String>>,
+    /// Canonical values and their aliases, or a list of values without any. Beside `builtin` they
+    /// are added to what that has.
+    pub values: Values,
     /// What weights add up to: `0-1`, which is how most programs write shares, or `0-100`.
     pub scale: Scale,
     /// How far from the whole their sum may be, in the unit of the scale. By default a thousandth
@@ -47,6 +49,10 @@ pub struct VocabularyConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sum_tolerance: Option<f64>,
 }
+
+/// `{ card = ["credit card"], cash = [] }`, or `["card", "cash"]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Values(pub Vec<(String, Vec<String>)>);
 
 /// `[[protect.vocabulary.fields]]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -182,7 +188,7 @@ impl VocabularyConfig {
     fn settings(&self, name: &str) -> Settings {
         let begun = self.builtin.map(|builtin| builtin.settings().values);
         let mut values = begun.unwrap_or_default();
-        for (value, aliases) in &self.values {
+        for (value, aliases) in &self.values.0 {
             match values.iter_mut().find(|(known, _)| known == value) {
                 Some((_, known)) => known.extend(aliases.iter().cloned()),
                 None => values.push((value.clone(), aliases.clone())),
@@ -190,6 +196,44 @@ impl VocabularyConfig {
         }
         let Self { scale, sum_tolerance, .. } = *self;
         Settings { name: name.to_owned(), values, scale, sum_tolerance }
+    }
+}
+
+impl Serialize for Values {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(value, aliases)| (value, aliases)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Values {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValuesVisitor)
+    }
+}
+
+struct ValuesVisitor;
+
+impl<'de> Visitor<'de> for ValuesVisitor {
+    type Value = Values;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table of values with their aliases, or a list of values")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Values, A::Error> {
+        let mut values = Values::default();
+        while let Some(entry) = table.next_entry()? {
+            values.0.push(entry);
+        }
+        Ok(values)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Values, A::Error> {
+        let mut values = Values::default();
+        while let Some(value) = list.next_element()? {
+            values.0.push((value, Vec::new()));
+        }
+        Ok(values)
     }
 }
 
@@ -360,6 +404,11 @@ shape = "list"
         let own: Config = toml::from_str("vocabularies.stages.values = { one = [\"a\"] }").unwrap();
         assert_eq!(own.vocabulary("stages").unwrap().find("a"), Some("one"));
         assert_eq!(own.vocabulary("stages").unwrap().find("seed"), None);
+        let list: Config =
+            toml::from_str("vocabularies.money.values = [\"EUR\", \"CHF\"]").unwrap();
+        let money = list.vocabulary("money").unwrap();
+        assert_eq!(money.values().collect::<Vec<_>>(), ["EUR", "CHF"]);
+        assert_eq!(money.find("eur"), Some("EUR"));
     }
 
     #[test]
@@ -393,6 +442,11 @@ shape = "list"
                 "vocabularies: \"x\": sum_tolerance: expected 0 to 0.1",
             ),
             ("[vocabularies.x]\nbuiltin = \"stage\"", "unknown variant `stage`"),
+            (
+                "vocabularies.x.values = 1",
+                "expected a table of values with their aliases, or a list",
+            ),
+            ("vocabularies.x.values = [1]", "expected a string"),
             ("[vocabularies.x]\nscale = \"0-10\"", "unknown variant `0-10`"),
             (
                 &scalar.replace("stages", "stagse"),

@@ -39,7 +39,7 @@ impl Decimal {
     pub const ZERO: Self = Self(0);
 
     /// `whole`, at most [`BOUND_MAX`].
-    pub const fn whole(whole: u32) -> Self {
+    pub(super) const fn whole(whole: u32) -> Self {
         assert!(whole <= BOUND_MAX, "a sum of larger numbers need not fit");
         Self(whole as u128 * ONE)
     }

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use arrayvec::ArrayVec;
-use serde::ser::{SerializeMap as _, SerializeSeq as _};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::decimal::{self, Number, NumberError};
 use super::invalid::{InvalidInput, Reason, push_index, push_member, shown};
 use super::json::{self, Kind, Next};
+use super::normalized::{Normalized, Weight};
 use super::suggest::{Budget, Suggestions};
 use super::{INPUT_BYTES_MAX, ValueId, Vocabulary};
 
@@ -72,34 +72,6 @@ pub struct Match<'a> {
     pub value: &'a str,
     /// As it was written.
     pub weight: Option<&'a str>,
-}
-
-/// A field in canonical values.
-#[derive(Debug)]
-pub enum Normalized<'a> {
-    /// `None` where the input is invalid.
-    Scalar(Option<&'a str>),
-    List(Vec<&'a str>),
-    Weights(Vec<(&'a str, Weight<'a>)>),
-    Entries(&'a Members, Vec<(&'a str, Weight<'a>)>),
-}
-
-/// A weight of the normalised form.
-#[derive(Clone, Debug)]
-pub enum Weight<'a> {
-    /// In the very bytes in which it came.
-    Given(&'a RawValue),
-    /// The sum of the weights of several aliases.
-    Merged(Box<RawValue>),
-}
-
-impl Weight<'_> {
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Given(raw) => raw.get(),
-            Self::Merged(raw) => raw.get(),
-        }
-    }
 }
 
 impl Vocabulary {
@@ -284,7 +256,10 @@ impl<'a, 'b> Reading<'a, 'b> {
             }
             Err(reason) => {
                 self.weights.whole = false;
-                self.fault(at(), raw.get(), reason);
+                // Quotes around a NaN may be our own.
+                let is_word = reason == Reason::NotFinite;
+                let input = if is_word { raw.get().trim_matches('"') } else { raw.get() };
+                self.fault(at(), input, reason);
                 None
             }
         }
@@ -546,53 +521,6 @@ impl<'a> Names<'a> {
         match self.few.try_push(name) {
             Ok(()) => true,
             Err(full) => self.many.insert(full.element()),
-        }
-    }
-}
-
-impl Serialize for Normalized<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Scalar(value) => value.serialize(serializer),
-            Self::List(values) => values.serialize(serializer),
-            Self::Weights(weights) => {
-                let mut map = serializer.serialize_map(Some(weights.len()))?;
-                for (value, weight) in weights {
-                    map.serialize_entry(value, weight)?;
-                }
-                map.end()
-            }
-            Self::Entries(names, entries) => {
-                let mut list = serializer.serialize_seq(Some(entries.len()))?;
-                for (value, weight) in entries {
-                    list.serialize_element(&Entry { names, value, weight })?;
-                }
-                list.end()
-            }
-        }
-    }
-}
-
-struct Entry<'a> {
-    names: &'a Members,
-    value: &'a str,
-    weight: &'a Weight<'a>,
-}
-
-impl Serialize for Entry<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(2))?;
-        map.serialize_entry(&self.names.key, self.value)?;
-        map.serialize_entry(&self.names.weight, self.weight)?;
-        map.end()
-    }
-}
-
-impl Serialize for Weight<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Given(raw) => raw.serialize(serializer),
-            Self::Merged(raw) => raw.serialize(serializer),
         }
     }
 }

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::invalid::{InvalidInput, shown};
-use super::parse::{Item, Reading, Shape, Weight};
+use super::normalized::Weight;
+use super::parse::{Item, Reading, Shape};
 use super::place::{At, Edit, Pointer, edited};
 use super::suggest::{Budget, Suggestions};
 use super::{Vocabulary, json, query};
@@ -119,6 +120,9 @@ impl FieldSet {
 
     /// The body in canonical values. `None` where it is to stay as it is.
     pub fn rewrite_body(&self, body: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
+        if self.body.is_empty() {
+            return Ok(None);
+        }
         let body = std::str::from_utf8(body).map_err(|_| Refusal::NotUtf8)?;
         let root = json::read(body).map_err(|error| self.explain(body, &error))?;
         let (review, edits) = self.review(body, root);

@@ -91,8 +91,8 @@ impl Vocabulary {
         let mut near: Vec<(usize, ValueId)> = Vec::new();
         for (spelling, id) in &self.spellings {
             let spelling = std::str::from_utf8(spelling).expect("folding text makes text");
-            // A character is one to four bytes.
-            if spelling.len() > 4 * (length + allowed) || 4 * spelling.len() + allowed < length {
+            // A character has one to four bytes.
+            if spelling.len() > 4 * (length + allowed) || spelling.len() + allowed < length {
                 continue;
             }
             if letters.edits_to(Letters::of(spelling)) > allowed {

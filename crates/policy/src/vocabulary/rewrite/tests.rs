@@ -147,6 +147,8 @@ fn passing_fields_are_judged_and_left_alone() {
     assert_eq!(rewritten(&set, r#"{"a":"Seed","b":"Seed"}"#), r#"{"a":"Seed","b":"seed"}"#);
     assert_eq!(rewritten(&set, r#"{"a":"sead","b":"Seed"}"#), "/a unknown-value");
     assert_eq!(set.rewrite_query("a=Seed"), Ok(None));
+    let query = FieldSet::new([field("query:a", Shape::Scalar, OnAlias::Rewrite)]).unwrap();
+    assert_eq!(rewritten(&query, "no JSON at all"), "same");
     assert_eq!(faults(&set.rewrite_query("a=sead").unwrap_err()), "query:a unknown-value");
 }
 
