@@ -147,6 +147,19 @@ const STAND: &[Case] = &[
         ),
     },
     Case {
+        protection: "vocabulary",
+        settings: "fields = [{ route = \"POST /\", at = \"/stage\", vocabulary = \"stages\", shape = \"scalar\" }]",
+        shows: denial(
+            Offence::Plain {
+                line: "POST /",
+                fields: &["Content-Type: application/json"],
+                body: "{\"stage\":\"sead\"}",
+            },
+            "vocabulary-mismatch",
+            422,
+        ),
+    },
+    Case {
         protection: "request_timeout",
         settings: "max = \"300ms\"",
         shows: denial(Offence::Slow, "request-timeout", 504),

@@ -140,6 +140,8 @@ catalogue! {
         "Body too large to be checked", "Send a smaller body; the bound holds for the decoded one, too.";
     ChecksOverCapacity "checks-over-capacity" Protection("body_syntax"), SERVICE_UNAVAILABLE,
         "Too many bodies at once", "Wait for as long as Retry-After says, then try again.";
+    VocabularyMismatch "vocabulary-mismatch" Protection("vocabulary"), UNPROCESSABLE_ENTITY,
+        "Value not in the vocabulary", "Send one of the values that the service knows; the errors name what was sent and what is near.";
     RequestTimeout "request-timeout" Protection("request_timeout"), GATEWAY_TIMEOUT,
         "The service took too long", "Try again later; ask for less at once.";
     OverCapacity "over-capacity" Protection("concurrency_limit"), SERVICE_UNAVAILABLE,

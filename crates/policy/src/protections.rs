@@ -13,6 +13,7 @@ pub mod rate_limit;
 pub mod request_timeout;
 pub mod security_headers;
 pub mod signature;
+pub mod vocabulary;
 
 pub mod field;
 pub mod origin;

@@ -70,6 +70,12 @@ impl Target {
         Self { form: uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")) }
     }
 
+    /// The same path with another query; `None` where that is none.
+    pub fn with_query(&self, query: &str) -> Option<Self> {
+        let form = PathAndQuery::try_from(format!("{}?{query}", self.path())).ok()?;
+        Self::parse(&form).ok()
+    }
+
     pub fn path(&self) -> &str {
         self.form.path()
     }

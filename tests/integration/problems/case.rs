@@ -100,6 +100,12 @@ const CSRF_TOKEN: &str = "[protect.csrf]\nmode = \"enforce\"\nstrategy = \"token
 
 const SYNTAX: &str = "[protect.body_syntax]\nmode = \"enforce\"";
 
+const STAGES: &str = r#"
+[protect.vocabulary]
+mode = "enforce"
+fields = [{ route = "POST /", at = "/stages", vocabulary = "stages", shape = "list" }]
+"#;
+
 const GITHUB: &str = "[protect.signature]\nmode = \"enforce\"\nformat = \"github\"\nsecrets = [\"env:WEBHOOK_SECRET\"]";
 
 const STRIPE: &str = "[protect.signature]\nmode = \"enforce\"\nformat = \"stripe\"\nsecrets = [\"env:WEBHOOK_SECRET\"]";
@@ -312,6 +318,10 @@ fn of_bodies() -> Vec<Case> {
         Case {
             errors: &["/a/0/b"],
             ..case("ambiguous-body", SYNTAX, json("", "{\"a\": [{\"b\": 1, \"b\": 2}]}"))
+        },
+        Case {
+            errors: &["/stages/1"],
+            ..case("vocabulary-mismatch", STAGES, json("", "{\"stages\": [\"Seed\", \"sead\"]}"))
         },
         case("unsupported-coding", SYNTAX, json("Content-Encoding: br\r\n", "{}")),
         Case {

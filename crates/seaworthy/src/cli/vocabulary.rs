@@ -114,12 +114,9 @@ impl Parse {
 }
 
 /// The vocabularies that there are.
-///
-/// `[protect.vocabulary]` joins the config with the protection; once it has, this is its section.
-/// Until then the built-in vocabularies are all that a config can have.
 fn configured(file: ConfigFile, surroundings: Surroundings) -> Result<vocabulary::Config, Failure> {
-    config::inspect(&file.inputs(Flags::default(), surroundings))?;
-    Ok(vocabulary::Config::default())
+    let config = config::inspect(&file.inputs(Flags::default(), surroundings))?;
+    Ok(config.protect.vocabulary)
 }
 
 fn unusable(error: ConfigError) -> Failure {
