@@ -98,6 +98,8 @@ catalogue! {
         "The request came back to this gateway: check where the upstream addresses point.";
     NotFound "not-found" Gateway, NOT_FOUND, "No such gateway resource",
         "Paths below /.seaworthy/ belong to the gateway; this one has nothing there.";
+    ClientUnidentified "client-unidentified" Gateway, UNAUTHORIZED, "Say who you are",
+        "Send the token, key or cookie that your other requests carry: what is shown here is the client's own alone.";
     HostNotAllowed "host-not-allowed" Protection("host_allowlist"), MISDIRECTED_REQUEST,
         "Host not served here", "Use one of the host names that this service is published under.";
     IpDenied "ip-denied" Protection("ip_filter"), FORBIDDEN, "Address not allowed",
@@ -279,6 +281,14 @@ impl Rendering {
         }
     }
 
+    /// The type of what is no problem.
+    pub const fn page_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Html => "text/html; charset=utf-8",
+        }
+    }
+
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Json => "application/problem+json",
@@ -306,7 +316,7 @@ pub fn render(denial: &Denial, request_id: &str, rendering: Rendering) -> Vec<u8
             serde_json::to_vec(&body).expect("strings and numbers always serialise")
         }
         Rendering::Html => page(
-            entry,
+            entry.title,
             &format!(
                 "<p>{}</p><p>{}</p><p class=\"id\">Code {}, request {}</p>",
                 escape(detail),
@@ -322,7 +332,7 @@ pub fn render(denial: &Denial, request_id: &str, rendering: Rendering) -> Vec<u8
 /// The page that a problem's `type` leads to.
 pub fn explain(entry: &Entry) -> String {
     page(
-        entry,
+        entry.title,
         &format!(
             "<p>Code <code>{}</code>, status {}, raised by {}.</p><p>{}</p>",
             entry.name,
@@ -333,14 +343,15 @@ pub fn explain(entry: &Entry) -> String {
     )
 }
 
-fn page(entry: &Entry, inner: &str) -> String {
+/// A page of the gateway's own: `title` is text, `inner` is HTML.
+pub fn page(title: &str, inner: &str) -> String {
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\
          <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:36rem;margin:15vh auto;\
          padding:0 1rem;color-scheme:light dark}}.id{{opacity:.7;font-size:.85rem;\
          overflow-wrap:anywhere}}</style><h1>{title}</h1>{inner}</html>\n",
-        title = escape(entry.title),
+        title = escape(title),
     )
 }
 

@@ -10,7 +10,7 @@
 //!    nobody's body is read whom a rule before that one denies.
 //! 7. What a rule rewrites is rewritten where it enforces, for the rules behind it and the service.
 
-use http::header::VARY;
+use http::header::{LINK, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use seaworthy_policy::client::ClientKey;
 use seaworthy_policy::content::Content;
@@ -175,6 +175,31 @@ impl Judgement {
         }
     }
 
+    /// Tells the client in the response's header what of its request is going to be denied.
+    pub(crate) fn announce(&self, chain: Chain<'_>, decoration: &mut Decoration) {
+        let mut add = |name: &HeaderName, value: &HeaderValue, conflict| {
+            let (name, value) = (name.clone(), value.clone());
+            decoration.push(Edit { name, value, apply: Apply::Judged, conflict });
+        };
+        if let Some(date) = chain.sunset() {
+            add(&SUNSET, date, Conflict::KeepService);
+        }
+        if !self.verdicts.any(Verdict::WouldDeny) {
+            return;
+        }
+        for link in chain.links() {
+            let Some(notice) = &link.announcement else { continue };
+            if self.verdicts.get(link.position) != Verdict::WouldDeny {
+                continue;
+            }
+            add(&DEPRECATION, &notice.deprecation, Conflict::KeepService);
+            add(&LINK, &notice.link, Conflict::Append);
+            if let Some(enforcement) = &notice.enforcement {
+                add(&SEAWORTHY_ENFORCEMENT, enforcement, Conflict::Append);
+            }
+        }
+    }
+
     /// What the rules want of a response with these headers.
     pub(crate) fn decorate(
         &mut self,
@@ -198,6 +223,10 @@ impl Judgement {
         decoration
     }
 }
+
+const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
+const SUNSET: HeaderName = HeaderName::from_static("sunset");
+const SEAWORTHY_ENFORCEMENT: HeaderName = HeaderName::from_static("seaworthy-enforcement");
 
 /// Headers that the rules set on an ordinary response.
 const EDITS_USUAL: usize = 12;

@@ -335,7 +335,8 @@ impl<'a> Exchange<'a> {
         self.flight.ending.set(Some(Ending::Refused));
         self.note(&denial);
         let mut response = self.problem(&denial);
-        if self.flight.version != Version::HTTP_2 && denial.code != Code::NotFound {
+        let own = denial.code.entry().domain == problem::Domain::Gateway;
+        if self.flight.version != Version::HTTP_2 && !own {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -395,6 +396,7 @@ impl<'a> Exchange<'a> {
             flight.client.key,
             &protection::Response { status, headers: response.headers(), scheme: flight.scheme },
         );
+        flight.judgement.borrow().announce(flight.chain(), &mut decoration);
         decoration.push(Edit {
             name: X_REQUEST_ID,
             value: HeaderValue::from_str(&flight.id).expect("an id has only visible characters"),

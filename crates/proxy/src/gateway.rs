@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::findings::Findings;
 use crate::notes::Note;
 use crate::snapshot::Snapshot;
 use crate::stats::Shard;
@@ -63,6 +64,7 @@ pub struct Gateway {
     published: Arc<ArcSwap<Snapshot>>,
     shards: Vec<Arc<Shard>>,
     phase: watch::Sender<Phase>,
+    findings: Arc<Findings>,
     threads: Vec<JoinHandle<io::Result<()>>>,
 }
 
@@ -98,7 +100,14 @@ impl Gateway {
         let addr = listeners[0].local_addr().map_err(|e| StartError::Listen(options.addr, e))?;
         let published = Arc::new(ArcSwap::from_pointee(snapshot));
         let (phase, _) = watch::channel(Phase::Serving);
-        let mut gateway = Self { addr, published, shards: Vec::new(), phase, threads: Vec::new() };
+        let mut gateway = Self {
+            addr,
+            published,
+            shards: Vec::new(),
+            phase,
+            findings: Arc::default(),
+            threads: Vec::new(),
+        };
         let mut evidence = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
             let (records, records_out) = rtrb::RingBuffer::new(RECORDS);
@@ -108,6 +117,7 @@ impl Gateway {
                 clock,
                 shard: Arc::clone(&shard),
                 published: Arc::clone(&gateway.published),
+                findings: Arc::clone(&gateway.findings),
                 records,
                 notes,
                 listener,
@@ -132,6 +142,11 @@ impl Gateway {
     /// What puts new snapshots in force; it may outlive the gateway.
     pub fn publisher(&self) -> Publisher {
         Publisher { published: Arc::clone(&self.published) }
+    }
+
+    /// What clients are shown of their own requests; whoever reads the notes fills it.
+    pub fn findings(&self) -> Arc<Findings> {
+        Arc::clone(&self.findings)
     }
 
     pub fn shards(&self) -> &[Arc<Shard>] {

@@ -12,6 +12,7 @@ mod chain;
 mod clock;
 mod connection;
 mod exchange;
+mod findings;
 mod flight;
 mod forward;
 mod gateway;
@@ -27,7 +28,10 @@ pub mod upstream;
 mod worker;
 
 pub use clock::Clock;
+pub use findings::{Finding, Findings, Objection};
 pub use gateway::{Evidence, Gateway, GatewayOptions, Publisher, StartError};
 pub use notes::{Note, NoteSource};
-pub use snapshot::{ConnectionLimits, Link, ModeTable, Operation, Operations, Route, Snapshot};
+pub use snapshot::{
+    Announcement, ConnectionLimits, Link, ModeTable, Operation, Operations, Route, Snapshot, slug,
+};
 pub use stats::Shard;

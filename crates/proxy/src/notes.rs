@@ -10,6 +10,7 @@ use seaworthy_policy::client::{Client, ClientKey};
 use seaworthy_policy::problem::{Code, Denial};
 use seaworthy_policy::record::{PathText, RequestId, RuleId, Tenant, clip};
 
+use crate::findings::Objection;
 use crate::snapshot::Link;
 
 /// One line for the log.
@@ -23,6 +24,8 @@ pub struct Note {
     /// What the client is not told.
     pub internal: ArrayString<160>,
     pub source: NoteSource,
+    /// What the client may be told.
+    pub objection: Objection,
 }
 
 /// Who wrote a note.
@@ -72,6 +75,7 @@ impl Note {
             code: denial.code,
             internal: clip(internal),
             source,
+            objection: Objection::of(denial),
         }
     }
 }

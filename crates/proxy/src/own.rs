@@ -1,22 +1,27 @@
 //! The gateway's own resources, below `/.seaworthy/` on the traffic port.
 //!
-//! `problems/<code>` explains a problem's `type`; the rest is what the protections serve there
-//! (a CSRF token, a place for CSP reports). Nothing below the prefix ever reaches the service.
+//! `problems/<code>` explains a problem's `type`, `deprecations` the rules that are going to be
+//! enforced, and `me` shows a client what of its own would be denied. The rest is what the
+//! protections serve there (a CSRF token, a place for CSP reports). Nothing below the prefix ever reaches the service.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::header::{CACHE_CONTROL, VARY};
+use http::{HeaderValue, Method, StatusCode};
 use seaworthy_policy::content::Unread;
 use seaworthy_policy::mode::Mode;
-use seaworthy_policy::problem::{self, Code, Denial};
+use seaworthy_policy::problem::{self, Code, Denial, Rendering};
 use seaworthy_policy::protection::{Answer, Request};
 use seaworthy_policy::record::Verdict;
 
 use crate::body::{BodyEnded, Held, RequestBody};
 use crate::exchange::page;
 use crate::flight::Flight;
+
+mod deprecations;
+mod me;
 
 pub(crate) const PREFIX: &str = "/.seaworthy/";
 
@@ -40,8 +45,22 @@ pub(crate) async fn answer(
         let content = problem::explain(code.entry());
         return Ok(page(StatusCode::OK, "text/html; charset=utf-8", content));
     }
-    let body = read(flight, &mut body).await?;
     let snapshot = &flight.view.snapshot;
+    let rendering = Rendering::for_request(request.headers);
+    if snapshot.announces && matches!(*request.method, Method::GET | Method::HEAD) {
+        let content = match path {
+            "deprecations" => Some(deprecations::answer(snapshot, rendering)),
+            "me" => Some(me::answer(&flight.worker.findings, flight.client.key, rendering)?),
+            _ => None,
+        };
+        if let Some(content) = content {
+            let mut answer = page(StatusCode::OK, rendering.page_type(), content);
+            answer.headers.push((CACHE_CONTROL, HeaderValue::from_static("no-store")));
+            answer.headers.push((VARY, HeaderValue::from_static("accept")));
+            return Ok(answer);
+        }
+    }
+    let body = read(flight, &mut body).await?;
     for link in flight.chain().links() {
         let mode = snapshot.modes.get(link.rule);
         if mode == Mode::Off {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use seaworthy_policy::client::ClientResolver;
 use seaworthy_policy::mode::{Buckets, Mode};
 use seaworthy_policy::protection::Protection;
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub limits: ConnectionLimits,
     /// HTTPS where there is one; taken up by new connections.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Whether clients are told of rules that are going to be enforced.
+    pub announces: bool,
     /// What `Via` calls this gateway; a request that already carries it has come in a circle.
     pub pseudonym: Arc<str>,
 }
@@ -38,6 +41,8 @@ pub struct Snapshot {
 pub struct Route {
     pub id: RouteId,
     pub links: Vec<Link>,
+    /// `Sunset` (RFC 8594), where the resource itself ends.
+    pub sunset: Option<HeaderValue>,
 }
 
 /// The operations of the service for which some protection has rules.
@@ -72,6 +77,13 @@ impl Snapshot {
         }
     }
 
+    /// The links of all routes and operations; a rule can be among them several times.
+    pub(crate) fn links(&self) -> impl Iterator<Item = &Link> {
+        let routes = self.routes.iter().flat_map(|route| &route.links);
+        let operations = self.operations.iter().flat_map(|known| &known.list);
+        routes.chain(operations.flat_map(|operation| &operation.links))
+    }
+
     pub(crate) fn chain(&self, id: ChainId) -> Chain<'_> {
         let operations = self.operations.as_ref();
         Chain {
@@ -89,6 +101,10 @@ pub(crate) struct ChainId {
 }
 
 impl<'a> Chain<'a> {
+    pub(crate) fn sunset(self) -> Option<&'a HeaderValue> {
+        self.route.sunset.as_ref()
+    }
+
     /// The operation, else the route.
     pub(crate) fn route(self) -> RouteId {
         self.operation.map_or(self.route.id, |operation| operation.id)
@@ -122,6 +138,27 @@ pub struct Link {
     pub rule: RuleId,
     pub rule_name: Arc<str>,
     pub protection: Arc<dyn Protection>,
+    /// What the client of a request that would be denied is told.
+    pub announcement: Option<Arc<Announcement>>,
+}
+
+/// A notice in the response's header that a rule is going to be enforced.
+#[derive(Debug)]
+pub struct Announcement {
+    /// `Deprecation` (RFC 9745).
+    pub deprecation: HeaderValue,
+    /// `Link` to the explanation.
+    pub link: HeaderValue,
+    /// `Seaworthy-Enforcement`, where there is a date.
+    pub enforcement: Option<HeaderValue>,
+    /// The date, as it is shown.
+    pub date: Option<String>,
+}
+
+/// The place of the rule `name` on the page that explains all of them.
+pub fn slug(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "_.".contains(c) { c } else { '-' };
+    name.chars().map(plain).collect()
 }
 
 impl std::fmt::Debug for Link {

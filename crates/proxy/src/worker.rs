@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::connection;
+use crate::findings::Findings;
 use crate::gateway::Phase;
 use crate::notes::Note;
 use crate::snapshot::Snapshot;
@@ -37,6 +38,7 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) shard: Arc<Shard>,
     published: Arc<ArcSwap<Snapshot>>,
+    pub(crate) findings: Arc<Findings>,
     view: RefCell<Rc<View>>,
     records: RefCell<rtrb::Producer<RequestRecord>>,
     notes: RefCell<rtrb::Producer<Note>>,
@@ -72,6 +74,7 @@ pub(crate) struct Outfit {
     pub(crate) clock: Clock,
     pub(crate) shard: Arc<Shard>,
     pub(crate) published: Arc<ArcSwap<Snapshot>>,
+    pub(crate) findings: Arc<Findings>,
     pub(crate) records: rtrb::Producer<RequestRecord>,
     pub(crate) notes: rtrb::Producer<Note>,
     pub(crate) listener: std::net::TcpListener,
@@ -88,7 +91,7 @@ pub(crate) fn run(outfit: Outfit) -> std::io::Result<()> {
         // lock and scheduled once.
         .build_local(LocalOptions::default())?;
     runtime.block_on(async move {
-        let Outfit { clock, shard, published, records, notes, listener, phase } = outfit;
+        let Outfit { clock, shard, published, findings, records, notes, listener, phase } = outfit;
         let listener = TcpListener::from_std(listener)?;
         let snapshot = published.load_full();
         let pool = Pool::new(&snapshot.upstreams, None);
@@ -96,6 +99,7 @@ pub(crate) fn run(outfit: Outfit) -> std::io::Result<()> {
             clock,
             shard,
             published,
+            findings,
             view: RefCell::new(Rc::new(View { snapshot, pool })),
             records: RefCell::new(records),
             notes: RefCell::new(notes),

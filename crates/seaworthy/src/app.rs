@@ -4,6 +4,7 @@
 //! and feeds the telemetry, the live view and the log; config and modes flow back to the
 //! workers as snapshots.
 
+mod announce;
 mod compile;
 pub mod demo;
 mod key;
@@ -85,6 +86,7 @@ pub async fn start(inputs: Inputs) -> Result<Running, StartError> {
     let reload_metrics = ReloadMetrics::default();
     let pump = pump::Pump::start(pump::Parts {
         evidence,
+        findings: gateway.findings(),
         telemetry: telemetry.clone(),
         counters: Arc::clone(&counters),
         publisher: gateway.publisher(),

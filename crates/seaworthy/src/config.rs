@@ -6,6 +6,7 @@
 //! apart once, and keeps the [`Inputs`] to load the next one.
 
 mod addr;
+mod announce;
 mod check;
 mod console;
 mod env;
@@ -34,6 +35,7 @@ use seaworthy_policy::source::Sources;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
+pub use self::announce::Announce;
 pub use self::console::Console;
 pub use self::fault::{Fault, Faults};
 pub use self::flags::Flags;
@@ -95,6 +97,7 @@ pub struct Config {
     /// The service's own settings of every protection.
     pub protect: Protect,
     pub routes: Vec<Route>,
+    pub announce: Announce,
     pub log: Log,
     /// What the protections' settings name.
     pub sources: Sources,
@@ -116,6 +119,7 @@ struct Sections {
     protect: Protect,
     #[serde(skip_serializing)]
     route: IgnoredAny,
+    announce: Announce,
     log: Log,
 }
 
@@ -173,7 +177,8 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
     report.into_faults(name)?;
 
     let origins = Origins::collect(&tree, &routes.trees, inputs.file.as_deref());
-    let Sections { service, listen, console, store, client, protect, route: _, log } = sections;
+    let Sections { service, listen, console, store, client, protect, route: _, announce, log } =
+        sections;
     let routes = routes.list;
     Ok(Config {
         service,
@@ -183,6 +188,7 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
         client,
         protect,
         routes,
+        announce,
         log,
         sources,
         stamps,
@@ -215,6 +221,8 @@ fn check(sections: &Sections, sources: &Sources, tree: &Node, report: &mut Repor
     sections.console.check(&mut checks);
     checks.section = Path::of("store");
     sections.store.check(&mut checks);
+    checks.section = Path::of("announce");
+    sections.announce.check(&mut checks);
     checks.section = Path::of("log");
     sections.log.check(&mut checks);
     if let Err(fault) = ClientResolver::new(&sections.client, &[0; 16]) {

@@ -192,6 +192,7 @@ fn of_requests() -> Vec<Case> {
             )
         },
         case("not-found", "", "GET /.seaworthy/none HTTP/1.1\r\nHost: a\r\n\r\n"),
+        case("client-unidentified", "", "GET /.seaworthy/me HTTP/1.1\r\nHost: a\r\n\r\n"),
     ]
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use seaworthy_policy::client::ClientResolver;
 use seaworthy_policy::mode::{Buckets, Mode, ModeSetting};
 use seaworthy_policy::names::{Names, RuleName};
@@ -17,8 +18,8 @@ use seaworthy_proxy::upstream::{
 };
 use seaworthy_proxy::{ConnectionLimits, Link, ModeTable, Operation, Operations, Route, Snapshot};
 
-use super::tls;
-use crate::config::{Config, HostPolicy, Protocol};
+use super::{announce, tls};
+use crate::config::{Announce, Config, HostPolicy, Protocol};
 
 /// A compiled rule, kept to be used again by the next config.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub(crate) struct Rule {
     pub(crate) setting: ModeSetting,
     pub(crate) mode: Mode,
     settings: serde_json::Value,
+    /// Since when it has judged by them.
+    since_unix_s: i64,
     /// Of the texts that the settings name.
     sources: Option<[u8; 32]>,
     protection: Arc<dyn Protection>,
@@ -56,17 +59,19 @@ pub(crate) fn compile(
 ) -> anyhow::Result<Compiled> {
     let mut compiler = Compiler {
         ground,
+        announce: &config.announce,
         sources: &config.sources,
         before: before.map(|(rules, _)| rules),
         rules: Vec::new(),
     };
     let service = compiler.links(&config.protect, None, &[], None)?;
-    let mut routes = vec![Route { id: RouteId(0), links: service.clone() }];
+    let mut routes = vec![Route { id: RouteId(0), links: service.clone(), sunset: None }];
     for route in &config.routes {
         let name = route.pattern.to_string();
         let links =
             compiler.links(&route.protect, Some(&name), &route.overrides, Some(&service))?;
-        routes.push(Route { id: ground.names.intern_route(&name), links });
+        let sunset = route.sunset.map(announce::sunset).transpose()?;
+        routes.push(Route { id: ground.names.intern_route(&name), links, sunset });
     }
     let table = RouteTable::build(config.routes.iter().map(|route| &route.pattern).zip(1..), 0)?;
     let operations = compiler.operations(&config.protect)?;
@@ -94,6 +99,7 @@ pub(crate) fn compile(
             checked_bodies_bytes_max: usize::try_from(listen.checked_bodies_max.0)?,
         },
         tls: listen.tls.as_ref().map(|files| tls::server(&files.cert, &files.key)).transpose()?,
+        announces: config.announce.enabled,
         pseudonym: Arc::clone(&ground.pseudonym),
     };
     let health = config.service.health.as_ref().map(|health| HealthChecks {
@@ -108,6 +114,7 @@ pub(crate) fn compile(
 
 struct Compiler<'a> {
     ground: &'a Ground,
+    announce: &'a Announce,
     sources: &'a Sources,
     before: Option<&'a [Rule]>,
     rules: Vec<Rule>,
@@ -201,17 +208,28 @@ impl Compiler<'_> {
         let entry = REGISTRY[position];
         let id = self.ground.names.intern_rule(name.clone());
         let setting = (entry.mode)(protect);
-        let rule_name = name.to_string().into();
+        let rule_name: Arc<str> = name.to_string().into();
+        let settings = (entry.settings)(protect);
+        let since_unix_s = self
+            .before
+            .and_then(|rules| rules.iter().find(|rule| rule.name == name))
+            .filter(|rule| rule.settings == settings)
+            .map_or_else(|| Timestamp::now().as_second(), |rule| rule.since_unix_s);
+        let mode = setting.initial();
+        let announcement = self.announce.enabled.then(|| {
+            Arc::new(announce::announcement(&rule_name, mode, self.announce, since_unix_s))
+        });
         self.rules.push(Rule {
             id,
             name,
             setting,
-            mode: setting.initial(),
-            settings: (entry.settings)(protect),
+            mode,
+            settings,
+            since_unix_s,
             sources: self.sources.fingerprint(&(entry.sources)(protect)),
             protection: Arc::clone(&protection),
         });
-        Link { position, rule: id, rule_name, protection }
+        Link { position, rule: id, rule_name, protection, announcement }
     }
 }
 

@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::Counter;
 use seaworthy_console::live::{GatewayView, LiveView, LiveWindow, RuleView, UpstreamView};
 use seaworthy_policy::registry::REGISTRY;
 use seaworthy_proxy::metrics::GatewayMetrics;
-use seaworthy_proxy::{Clock, Evidence, Publisher};
+use seaworthy_proxy::{Clock, Evidence, Finding, Findings, Note, NoteSource, Publisher};
 use seaworthy_store::telemetry::{Aggregator, Telemetry};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
@@ -27,6 +27,7 @@ const TURN: Duration = Duration::from_millis(50);
 /// What the pump is started with.
 pub(super) struct Parts {
     pub(super) evidence: Vec<Evidence>,
+    pub(super) findings: Arc<Findings>,
     pub(super) telemetry: Telemetry,
     pub(super) counters: Arc<GatewayMetrics>,
     pub(super) publisher: Publisher,
@@ -100,6 +101,7 @@ impl Pump {
 
 struct Task {
     evidence: Vec<Evidence>,
+    findings: Arc<Findings>,
     telemetry: Telemetry,
     aggregator: Aggregator,
     counters: Arc<GatewayMetrics>,
@@ -123,6 +125,7 @@ impl Task {
         Self {
             aggregator: parts.telemetry.aggregator(),
             evidence: parts.evidence,
+            findings: parts.findings,
             telemetry: parts.telemetry,
             counters: parts.counters,
             publisher: parts.publisher,
@@ -201,6 +204,9 @@ impl Task {
             }
             while let Ok(note) = evidence.notes.pop() {
                 self.notes.write(&note, now_unix_ms / 60_000);
+                if let Some(finding) = finding(&note, now_unix_ms) {
+                    self.findings.add(note.client, finding);
+                }
             }
         }
     }
@@ -256,5 +262,24 @@ impl Task {
             rules: rules.collect(),
             upstreams: upstreams.collect(),
         }
+    }
+}
+
+/// What a client may be shown of a note: its own request that a rule would have denied.
+fn finding(note: &Note, now_unix_ms: i64) -> Option<Finding> {
+    match &note.source {
+        NoteSource::Rule { name, denied: false, .. } if note.client.is_identified() => {
+            Some(Finding {
+                rule: Arc::clone(name),
+                code: note.code,
+                path: note.path,
+                objection: note.objection.clone(),
+                count: 1,
+                first_unix_ms: now_unix_ms,
+                last_unix_ms: now_unix_ms,
+                request: note.request,
+            })
+        }
+        _ => None,
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use jiff::civil::Date;
 use seaworthy_policy::quantity::ByteSize;
 use seaworthy_policy::registry::{Protect, REGISTRY};
 use seaworthy_policy::route::{ROUTES_MAX, RouteError, RoutePattern, RouteTable};
@@ -25,6 +26,8 @@ pub struct Route {
     pub protect: Protect,
     /// The registry positions of the protections that the route mentions, in order.
     pub overrides: Vec<usize>,
+    /// The day on which the resource itself ends.
+    pub sunset: Option<Date>,
 }
 
 /// One `[[route]]` as it is written; `protect` is read together with the service's.
@@ -36,6 +39,8 @@ struct Written {
     /// Short for `protect.body_limit.max`.
     #[serde(default)]
     body_limit: Option<ByteSize>,
+    #[serde(default)]
+    sunset: Option<Date>,
     #[serde(default, rename = "protect")]
     _protect: IgnoredAny,
 }
@@ -76,7 +81,8 @@ pub(crate) fn read_all(tree: &Node, report: &mut Report) -> Routes {
         let protect: Protect = read(&merged, &below, report);
         if let Some(written) = written {
             places.push((path.key("match"), item.place_of(&Path::of("match"))));
-            routes.list.push(Route { pattern: written.pattern, protect, overrides });
+            let Written { pattern, sunset, .. } = written;
+            routes.list.push(Route { pattern, protect, overrides, sunset });
             routes.trees.push(merged);
             routes.paths.push(below);
         }

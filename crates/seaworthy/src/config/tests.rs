@@ -580,7 +580,8 @@ fn the_examples_of_the_default_file_are_right() {
     let health = config.service.health.unwrap();
     let by_default: Health = serde_json::from_str(r#"{"path": "/healthz"}"#).unwrap();
     assert_eq!(health, by_default);
-    let route = config.routes.last().unwrap();
+    let traces = |route: &&Route| route.pattern.to_string() == "POST /api/traces";
+    let route = config.routes.iter().find(traces).unwrap();
     assert_eq!(route.overrides.len(), 2);
     assert_eq!(route.protect.body_limit.max, ByteSize::mib(1));
 }
