@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod content;
+pub mod detect;
 pub mod manual;
 pub mod mode;
 pub mod names;

@@ -1,0 +1,3 @@
+//! Finds SQL injection and cross-site scripting in a value.
+
+mod sql;

@@ -1,0 +1,109 @@
+//! What libinjection knows of SQL: the kind of each word, and the fingerprints of attacks.
+
+use std::sync::LazyLock;
+
+use libinjectionrs::sqli::sqli_data::SQL_KEYWORDS;
+
+use super::token::{Kind, TEXT_MAX};
+
+/// The kind of `word`, in upper case, where SQL has one for it.
+pub(super) fn kind_of(word: &[u8]) -> Option<Kind> {
+    TABLES.kind_of(word)
+}
+
+/// Whether values that fold to `fingerprint` are taken for attacks.
+pub(super) fn is_known(fingerprint: &[Kind]) -> bool {
+    TABLES.fingerprints.binary_search(&packed(fingerprint.iter().map(|kind| kind.letter()))).is_ok()
+}
+
+/// Whether a value of words, numbers and the bytes `-_.@:/,` alone can be an attack once `word` is
+/// in it. Each fingerprint that such a value can fold to has a token whose kind no other word has;
+/// the tests hold the tables to that.
+pub(in crate::detect) fn is_telling(word: &[u8]) -> bool {
+    if word.len() > TEXT_MAX {
+        return false;
+    }
+    let mut upper = [0; TEXT_MAX];
+    for (to, from) in upper.iter_mut().zip(word) {
+        *to = from.to_ascii_uppercase();
+    }
+    TABLES.bucket(&upper[..word.len()]).is_some_and(|entry| entry.telling)
+}
+
+struct Tables {
+    /// Words by their first byte and length, so that a word of no dialect costs one look.
+    words: Vec<Entry>,
+    buckets: Vec<(u16, u16)>,
+    /// Packed letters, sorted.
+    fingerprints: Vec<u64>,
+}
+
+struct Entry {
+    word: &'static [u8],
+    /// None: a part of words that belong together, with no meaning alone.
+    kind: Option<Kind>,
+    telling: bool,
+}
+
+static TABLES: LazyLock<Tables> = LazyLock::new(Tables::read);
+
+impl Tables {
+    fn read() -> Self {
+        let mut words: Vec<Entry> = Vec::new();
+        let mut fingerprints = Vec::new();
+        for keyword in SQL_KEYWORDS {
+            let word = keyword.word.as_bytes();
+            if keyword.token_type == b'F' {
+                let letters = word.get(1..).unwrap_or_default();
+                fingerprints.push(packed(letters.iter().copied()));
+            } else if let Some(kind) = Kind::of_letter(keyword.token_type) {
+                words.push(Entry { word, kind: Some(kind), telling: kind.is_telling() });
+            }
+        }
+        // `GROUP` and `BY` are names apart and a clause together: each part may tell.
+        let parts = words.iter().map(|entry| entry.word).filter(|word| word.contains(&b' '));
+        let mut parts: Vec<&[u8]> = parts.flat_map(|word| word.split(|&b| b == b' ')).collect();
+        parts.sort_unstable();
+        parts.dedup();
+        for part in parts {
+            match words.iter_mut().find(|entry| entry.word == part) {
+                Some(entry) => entry.telling = true,
+                None => words.push(Entry { word: part, kind: None, telling: true }),
+            }
+        }
+        words.sort_by_key(|entry| (bucket_of(entry.word), entry.word));
+        let mut buckets = vec![(0, 0); BUCKETS];
+        for (at, entry) in words.iter().enumerate() {
+            let at = u16::try_from(at).expect("about a thousand words");
+            let Some(bucket) = bucket_of(entry.word) else { continue };
+            let range: &mut (u16, u16) = &mut buckets[bucket];
+            if range.1 == 0 {
+                range.0 = at;
+            }
+            range.1 = at + 1;
+        }
+        fingerprints.sort_unstable();
+        Self { words, buckets, fingerprints }
+    }
+
+    fn bucket(&self, word: &[u8]) -> Option<&Entry> {
+        let (from, to) = self.buckets[bucket_of(word)?];
+        self.words[usize::from(from)..usize::from(to)].iter().find(|entry| entry.word == word)
+    }
+
+    fn kind_of(&self, word: &[u8]) -> Option<Kind> {
+        self.bucket(word)?.kind
+    }
+}
+
+const BUCKETS: usize = 128 * (TEXT_MAX + 1);
+
+fn bucket_of(word: &[u8]) -> Option<usize> {
+    let first = usize::from(*word.first()?);
+    (first < 128 && word.len() <= TEXT_MAX).then(|| first * (TEXT_MAX + 1) + word.len())
+}
+
+/// The table writes fingerprints in upper case, and so treats `t` and `T` alike.
+fn packed(letters: impl Iterator<Item = u8>) -> u64 {
+    letters.fold(0, |packed, letter| packed << 8 | u64::from(letter.to_ascii_uppercase()))
+}
