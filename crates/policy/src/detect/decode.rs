@@ -87,24 +87,32 @@ fn percent_only(value: &[u8]) -> Option<Vec<u8>> {
 
 /// `%27`, and IIS's `%u0027`; the byte `space` too, where it is not `%`.
 fn percent(value: &[u8], space: u8) -> Option<Vec<u8>> {
-    rewrite(value, |byte| byte == b'%' || byte == space, |rest| match rest {
-        [b'%', b'u' | b'U', digits @ ..] => Some((6, character(hex(digits.get(..4)?)?)?)),
-        [b'%', digits @ ..] => Some((3, character(hex(digits.get(..2)?)?)?)),
-        _ => Some((1, ' ')),
-    })
+    rewrite(
+        value,
+        |byte| byte == b'%' || byte == space,
+        |rest| match rest {
+            [b'%', b'u' | b'U', digits @ ..] => Some((6, character(hex(digits.get(..4)?)?)?)),
+            [b'%', digits @ ..] => Some((3, character(hex(digits.get(..2)?)?)?)),
+            _ => Some((1, ' ')),
+        },
+    )
 }
 
 /// `\u0027`, `\u{27}` and `\x27`.
 fn escapes(value: &[u8]) -> Option<Vec<u8>> {
-    rewrite(value, |byte| byte == b'\\', |rest| match rest {
-        [_, b'u', b'{', digits @ ..] => {
-            let length = digits.iter().take(7).position(|&byte| byte == b'}')?;
-            Some((length + 4, character(hex(&digits[..length])?)?))
-        }
-        [_, b'u', digits @ ..] => Some((6, character(hex(digits.get(..4)?)?)?)),
-        [_, b'x', digits @ ..] => Some((4, character(hex(digits.get(..2)?)?)?)),
-        _ => None,
-    })
+    rewrite(
+        value,
+        |byte| byte == b'\\',
+        |rest| match rest {
+            [_, b'u', b'{', digits @ ..] => {
+                let length = digits.iter().take(7).position(|&byte| byte == b'}')?;
+                Some((length + 4, character(hex(&digits[..length])?)?))
+            }
+            [_, b'u', digits @ ..] => Some((6, character(hex(digits.get(..4)?)?)?)),
+            [_, b'x', digits @ ..] => Some((4, character(hex(digits.get(..2)?)?)?)),
+            _ => None,
+        },
+    )
 }
 
 /// Those that an attack is written with; browsers read numbers without their `;`, too.
@@ -133,15 +141,19 @@ const ENTITIES: [(&[u8], char); 18] = [
 const ENTITY_DIGITS_MAX: usize = 10;
 
 fn entities(value: &[u8]) -> Option<Vec<u8>> {
-    rewrite(value, |byte| byte == b'&', |rest| match rest {
-        [_, b'#', b'x' | b'X', digits @ ..] => number(digits, 16).map(|(n, c)| (n + 3, c)),
-        [_, b'#', digits @ ..] => number(digits, 10).map(|(n, c)| (n + 2, c)),
-        [_, name @ ..] => ENTITIES
-            .iter()
-            .find(|(entity, _)| name.starts_with(entity))
-            .map(|&(entity, meaning)| (entity.len() + 1, meaning)),
-        [] => None,
-    })
+    rewrite(
+        value,
+        |byte| byte == b'&',
+        |rest| match rest {
+            [_, b'#', b'x' | b'X', digits @ ..] => number(digits, 16).map(|(n, c)| (n + 3, c)),
+            [_, b'#', digits @ ..] => number(digits, 10).map(|(n, c)| (n + 2, c)),
+            [_, name @ ..] => ENTITIES
+                .iter()
+                .find(|(entity, _)| name.starts_with(entity))
+                .map(|&(entity, meaning)| (entity.len() + 1, meaning)),
+            [] => None,
+        },
+    )
 }
 
 /// The character that `digits` begin with the number of, and how many bytes that takes.
@@ -169,18 +181,22 @@ fn character(number: u32) -> Option<char> {
 /// forms (NFKC), a modifier letter that SQL Server stores as `'`, and UTF-8 that is longer than it
 /// may be. Typographic quotes are not among them: no normalization makes them `'`.
 fn look_alikes(value: &[u8]) -> Option<Vec<u8>> {
-    rewrite(value, |byte| matches!(byte, 0xC0 | 0xC1 | 0xCA | 0xE0 | 0xE2 | 0xEF | 0xF0), |rest| {
-        let (length, number) = match *rest {
-            [lead @ (0xC0 | 0xC1), b, ..] => (2, u32::from(lead & 1) << 6 | tail(b)?),
-            [0xCA, b, ..] => (2, 0x280 | tail(b)?),
-            [lead @ (0xE0 | 0xE2 | 0xEF), b, c, ..] => {
-                (3, u32::from(lead & 0xF) << 12 | tail(b)? << 6 | tail(c)?)
-            }
-            [0xF0, 0x80, b, c, ..] => (4, tail(b)? << 6 | tail(c)?),
-            _ => return None,
-        };
-        Some((length, char::from(ascii_of(number)?)))
-    })
+    rewrite(
+        value,
+        |byte| matches!(byte, 0xC0 | 0xC1 | 0xCA | 0xE0 | 0xE2 | 0xEF | 0xF0),
+        |rest| {
+            let (length, number) = match *rest {
+                [lead @ (0xC0 | 0xC1), b, ..] => (2, u32::from(lead & 1) << 6 | tail(b)?),
+                [0xCA, b, ..] => (2, 0x280 | tail(b)?),
+                [lead @ (0xE0 | 0xE2 | 0xEF), b, c, ..] => {
+                    (3, u32::from(lead & 0xF) << 12 | tail(b)? << 6 | tail(c)?)
+                }
+                [0xF0, 0x80, b, c, ..] => (4, tail(b)? << 6 | tail(c)?),
+                _ => return None,
+            };
+            Some((length, char::from(ascii_of(number)?)))
+        },
+    )
 }
 
 /// The six bits of a byte that continues a character.

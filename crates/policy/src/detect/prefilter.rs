@@ -15,7 +15,8 @@ pub(super) fn is_harmless(value: &[u8]) -> bool {
     // Without anything between them, letters are one word and digits one number; a number and a
     // word can stand together. Two tokens are an attack with a comment or `UNION` alone, and
     // `1union` is not one.
-    classes & BETWEEN == 0 && classes & (LETTER | DIGIT) != LETTER | DIGIT || !has_telling_word(value)
+    classes & BETWEEN == 0 && classes & (LETTER | DIGIT) != LETTER | DIGIT
+        || !has_telling_word(value)
 }
 
 const LETTER: u8 = 1;
@@ -122,9 +123,31 @@ mod tests {
         let part = prop_oneof![
             prop::sample::select(words).prop_map(str::to_lowercase),
             prop::sample::select(vec![
-                " ", " ", " ", "1", "0", "0x1", "1e", "1f", "2.5", ".", ",", ":", "-", "--", "/", "x",
-                "_", "or", "union", "javascript:", "data:text/html", "on", "\n",
-            ]).prop_map(str::to_owned),
+                " ",
+                " ",
+                " ",
+                "1",
+                "0",
+                "0x1",
+                "1e",
+                "1f",
+                "2.5",
+                ".",
+                ",",
+                ":",
+                "-",
+                "--",
+                "/",
+                "x",
+                "_",
+                "or",
+                "union",
+                "javascript:",
+                "data:text/html",
+                "on",
+                "\n",
+            ])
+            .prop_map(str::to_owned),
             "[a-zA-Z0-9_]{1,3}",
         ];
         prop::collection::vec(part, 0..10).prop_map(|parts| parts.concat())

@@ -11,6 +11,7 @@
 //! (177 ms for 64 KiB of `a.a.a.`) and allocate for every word. Tests hold ours to the same answer.
 
 mod fold;
+mod ordinary;
 mod token;
 mod words;
 
@@ -38,15 +39,20 @@ pub(super) fn detect(value: &[u8]) -> Option<Fingerprint> {
 /// one is read in both ways.
 fn read(value: &[u8], quote: Option<u8>) -> Option<Fingerprint> {
     let folded = fold::fold(value, Dialect { quote, mysql: false });
-    if is_attack(value, &folded) {
-        return Some(folded.fingerprint());
-    }
-    if folded.comment_depends { read_as_mysql(value, quote) } else { None }
+    judge(value, quote, &folded)
+        .or_else(|| folded.comment_depends.then(|| read_as_mysql(value, quote))?)
 }
 
 fn read_as_mysql(value: &[u8], quote: Option<u8>) -> Option<Fingerprint> {
-    let folded = fold::fold(value, Dialect { quote, mysql: true });
-    is_attack(value, &folded).then(|| folded.fingerprint())
+    judge(value, quote, &fold::fold(value, Dialect { quote, mysql: true }))
+}
+
+fn judge(value: &[u8], quote: Option<u8>, folded: &Folded) -> Option<Fingerprint> {
+    if !is_attack(value, folded) {
+        return None;
+    }
+    let fingerprint = folded.fingerprint();
+    (!ordinary::explains(value, quote, &fingerprint)).then_some(fingerprint)
 }
 
 /// Whether the fingerprint is known, and the value none of those that look like an attack only

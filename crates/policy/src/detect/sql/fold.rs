@@ -1,8 +1,8 @@
 //! Folds tokens together until five are left that say what a value does.
 
+use super::Fingerprint;
 use super::token::{Dialect, Kind, Token, Tokens};
 use super::words;
-use super::Fingerprint;
 
 pub(super) const TOKENS_MAX: usize = 5;
 
@@ -121,7 +121,8 @@ impl Fold<'_> {
     fn skip_front(&mut self) -> bool {
         for token in self.source.by_ref() {
             self.read += 1;
-            if !(matches!(token.kind, Kind::Comment | Kind::Open | Kind::Type) || token.is_unary()) {
+            if !(matches!(token.kind, Kind::Comment | Kind::Open | Kind::Type) || token.is_unary())
+            {
                 self.tokens[0] = token;
                 self.end = 1;
                 return true;

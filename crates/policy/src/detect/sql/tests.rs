@@ -42,6 +42,15 @@ fn every_value_of_plain_bytes_that_is_an_attack_has_a_telling_token() {
     assert!(known > 8000, "{known}");
 }
 
+/// Whether one of the readings has an innocent explanation.
+fn explained(value: &str) -> bool {
+    [None, Some(b'\''), Some(b'"')].into_iter().any(|quote| {
+        [false, true]
+            .into_iter()
+            .any(|mysql| ordinary::explains(value.as_bytes(), quote, &ours(value, quote, mysql)))
+    })
+}
+
 /// What the crate makes of `value` in one reading.
 fn theirs(value: &str, flags: SqliFlags) -> String {
     SqliState::new(value.as_bytes(), flags).get_fingerprint().as_str().to_owned()
@@ -57,7 +66,8 @@ fn agree(value: &str) {
         (Some(b'\''), SqliFlags::FLAG_QUOTE_SINGLE),
         (Some(b'"'), SqliFlags::FLAG_QUOTE_DOUBLE),
     ] {
-        for (mysql, dialect) in [(false, SqliFlags::FLAG_SQL_ANSI), (true, SqliFlags::FLAG_SQL_MYSQL)]
+        for (mysql, dialect) in
+            [(false, SqliFlags::FLAG_SQL_ANSI), (true, SqliFlags::FLAG_SQL_MYSQL)]
         {
             let (ours, theirs) = (ours(value, quote, mysql), theirs(value, quoted | dialect));
             assert_eq!(ours, theirs, "{value:?} in {quote:?}, MySQL {mysql}");
@@ -79,7 +89,9 @@ proptest! {
         let theirs = libinjectionrs::detect_sqli(value.as_bytes()).is_injection();
         let ours = detect(value.as_bytes()).is_some();
         // The crate takes `INTO OUTFILE` for an attack in capitals alone.
-        prop_assert!(ours == theirs || (ours && value.contains("into")), "{:?}", value);
+        let more = ours && value.contains("into");
+        let less = theirs && explained(&value);
+        prop_assert!(ours == theirs || more || less, "{:?}", value);
     }
 
     #[test]
@@ -101,12 +113,83 @@ fn part() -> impl Strategy<Value = String> {
     prop_oneof![
         prop::sample::select(words),
         prop::sample::select(vec![
-            " ", " ", " ", " ", "'", "'", "\"", "1", "2.5", "0x1f", "or", "and", "union", "select", "x",
-            "(", ")", ",", ";", "--", "-- ", "#", "/*", "*/", "/**/", "/*!", "=", "<", ">", "||", "&&",
-            "!", "+", "-", "*", "%", "@", "@@", "`", "\\", "[", "]", "{", "}", ".", ":", "::", "$", "$$",
-            "$a$", "e'", "n'", "q'(", ")'", "x'ff'", "b'01'", "u&'", "1e5", "1fu", "\n", "\t", "ü", "\0",
-            "?", "_x", "like", "in", "not", "0b", "0x", ".5", "1.", "sp_password", "{``", "<=>",
-        ]).prop_map(str::to_owned),
+            " ",
+            " ",
+            " ",
+            " ",
+            "'",
+            "'",
+            "\"",
+            "1",
+            "2.5",
+            "0x1f",
+            "or",
+            "and",
+            "union",
+            "select",
+            "x",
+            "(",
+            ")",
+            ",",
+            ";",
+            "--",
+            "-- ",
+            "#",
+            "/*",
+            "*/",
+            "/**/",
+            "/*!",
+            "=",
+            "<",
+            ">",
+            "||",
+            "&&",
+            "!",
+            "+",
+            "-",
+            "*",
+            "%",
+            "@",
+            "@@",
+            "`",
+            "\\",
+            "[",
+            "]",
+            "{",
+            "}",
+            ".",
+            ":",
+            "::",
+            "$",
+            "$$",
+            "$a$",
+            "e'",
+            "n'",
+            "q'(",
+            ")'",
+            "x'ff'",
+            "b'01'",
+            "u&'",
+            "1e5",
+            "1fu",
+            "\n",
+            "\t",
+            "ü",
+            "\0",
+            "?",
+            "_x",
+            "like",
+            "in",
+            "not",
+            "0b",
+            "0x",
+            ".5",
+            "1.",
+            "sp_password",
+            "{``",
+            "<=>",
+        ])
+        .prop_map(str::to_owned),
         "[ -~]{1,4}",
     ]
 }

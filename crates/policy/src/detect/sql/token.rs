@@ -230,7 +230,11 @@ impl<'a> Tokens<'a> {
 
     fn hash(&mut self) -> Token {
         self.comment_depends = true;
-        if self.dialect.mysql { self.line_comment() } else { self.take(Kind::Operator, self.at + 1) }
+        if self.dialect.mysql {
+            self.line_comment()
+        } else {
+            self.take(Kind::Operator, self.at + 1)
+        }
     }
 
     fn slash(&mut self) -> Token {
@@ -397,7 +401,9 @@ impl<'a> Tokens<'a> {
         if self.byte(self.at) == Some(b'0') {
             let digits = match self.byte(self.at + 1) {
                 Some(b'x' | b'X') => Some(self.run(self.at + 2, |byte| byte.is_ascii_hexdigit())),
-                Some(b'b' | b'B') => Some(self.run(self.at + 2, |byte| matches!(byte, b'0' | b'1'))),
+                Some(b'b' | b'B') => {
+                    Some(self.run(self.at + 2, |byte| matches!(byte, b'0' | b'1')))
+                }
                 _ => None,
             };
             if let Some(end) = digits {
