@@ -182,7 +182,7 @@ fn speed() {
                 ));
             }
         });
-        println!("{name:44} {:10.2}", took.as_secs_f64() * 1e9 / bytes as f64);
+        println!("{name:44} {:10.2}", took.as_secs_f64() * 1e6 / bytes as f64);
     }
     println!("\n{:44} {:>10}", "64 KiB of", "ms");
     for piece in [

@@ -2,27 +2,48 @@
 //!
 //! A value is looked at further if it has a byte that an attack could need, or where it has none,
 //! if an attack could be made of its words alone (`1 union select password from users`). That
-//! needs a word of SQL whose kind every such fingerprint has, which [`sql::is_telling`] knows.
+//! needs a word of SQL whose kind every such fingerprint has, or two words that together are one:
+//! [`sql::telling`] knows them.
 
-use super::sql;
+use super::sql::{self, Telling};
 
-/// Whether nothing can be found in `value`.
-pub(super) fn is_harmless(value: &[u8]) -> bool {
-    let classes = value.iter().fold(0, |classes, &byte| classes | CLASSES[usize::from(byte)]);
-    if classes & SPECIAL != 0 {
-        return false;
+/// What the bytes of a value could belong to.
+#[derive(Clone, Copy)]
+pub(super) struct Classes(u8);
+
+impl Classes {
+    pub(super) fn of(value: &[u8]) -> Self {
+        Self(value.iter().fold(0, |classes, &byte| classes | CLASSES[usize::from(byte)]))
     }
-    // Without anything between them, letters are one word and digits one number; a number and a
-    // word can stand together. Two tokens are an attack with a comment or `UNION` alone, and
-    // `1union` is not one.
-    classes & BETWEEN == 0 && classes & (LETTER | DIGIT) != LETTER | DIGIT
-        || !has_telling_word(value)
+
+    /// Some decoding may change the value.
+    pub(super) fn is_encoded(self) -> bool {
+        self.0 & ENCODED != 0
+    }
+
+    /// The value has one of the bytes around which markup is looked for.
+    pub(super) fn has_markup(self) -> bool {
+        self.0 & MARKUP != 0
+    }
+
+    /// Whether nothing can be found in `value`, whose classes these are.
+    pub(super) fn are_harmless(self, value: &[u8]) -> bool {
+        if self.0 & SPECIAL != 0 {
+            return false;
+        }
+        // Without anything between them, letters are one word and digits one number. Only a number
+        // and a word can stand together.
+        let is_one = self.0 & BETWEEN == 0 && self.0 & (LETTER | DIGIT) != LETTER | DIGIT;
+        is_one || !has_telling_word(value)
+    }
 }
 
 const LETTER: u8 = 1;
 const DIGIT: u8 = 2;
 const BETWEEN: u8 = 4;
 const SPECIAL: u8 = 8;
+const ENCODED: u8 = 16;
+const MARKUP: u8 = 32;
 
 const CLASSES: [u8; 256] = {
     let mut classes = [SPECIAL; 256];
@@ -32,6 +53,9 @@ const CLASSES: [u8; 256] = {
             b'a'..=b'z' | b'A'..=b'Z' | b'_' => LETTER,
             b'0'..=b'9' => DIGIT,
             b' ' | b'\t' | b'\n' | b'\r' | b'-' | b'.' | b',' | b':' | b'/' => BETWEEN,
+            b'%' | b'+' | b'&' | b'\\' => SPECIAL | ENCODED,
+            0xC0 | 0xC1 | 0xCA | 0xE0 | 0xE2 | 0xEF | 0xF0 => SPECIAL | ENCODED,
+            b'<' | b'=' | b'(' | b'`' | b';' => SPECIAL | MARKUP,
             _ => SPECIAL,
         };
         byte += 1;
@@ -39,49 +63,68 @@ const CLASSES: [u8; 256] = {
     classes
 };
 
-/// Whether a word that may tell begins anywhere in `value`, as the tokenizer may cut it.
+/// Whether a word, or two, that may tell begin anywhere in `value`, as the tokenizer may cut it.
 fn has_telling_word(value: &[u8]) -> bool {
-    let class = |at: usize| value.get(at).map_or(BETWEEN, |&byte| CLASSES[usize::from(byte)]);
-    let mut at = 0;
-    while at < value.len() {
-        if class(at) & (LETTER | DIGIT) == 0 {
+    let mut before = Telling::No;
+    let mut rest = value;
+    while let Some(&byte) = rest.first() {
+        if CLASSES[usize::from(byte)] == BETWEEN {
             // A comment needs no word.
-            if matches!(value[at..], [b'-', b'-', ..]) {
+            if rest.starts_with(b"--") {
                 return true;
             }
-            at += 1;
+            rest = &rest[1..];
             continue;
         }
-        let length = value[at..].iter().position(|&byte| CLASSES[usize::from(byte)] == BETWEEN);
-        let end = length.map_or(value.len(), |length| at + length);
-        if telling(&value[at..end]) {
+        let end = rest.iter().position(|&byte| CLASSES[usize::from(byte)] == BETWEEN);
+        let (run, after) = rest.split_at(end.unwrap_or(rest.len()));
+        let telling = telling(run);
+        if telling == Telling::Alone || telling == Telling::InPairs && before == Telling::InPairs {
             return true;
         }
-        at = end;
+        before = telling;
+        rest = after;
     }
     false
 }
 
-/// Whether `run`, of letters and digits, is a word that may tell, or a number and one:
-/// `1or`, `1fUNION`, `0x1for`.
-fn telling(run: &[u8]) -> bool {
-    if sql::is_telling(run) {
-        return true;
+/// What `run`, of letters and digits, tells: it is a word, a number, or a number and a word, as in
+/// `1or`, `1fUNION`, `1e5or` and `0x1for`.
+fn telling(run: &[u8]) -> Telling {
+    let digits_from =
+        |at: usize| at + run[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let mut at = digits_from(0);
+    if at == 0 {
+        return sql::telling(run);
     }
-    let digits = run.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    if digits == 0 || digits == run.len() {
-        return false;
+    if at == run.len() {
+        return Telling::No;
     }
     // Hexadecimal digits may be letters.
-    run[0] == b'0' && digits == 1 || (digits..run.len()).any(|from| sql::is_telling(&run[from..]))
+    if run[0] == b'0' && at == 1 {
+        return Telling::Alone;
+    }
+    let mut most = sql::telling(&run[at..]);
+    if matches!(run[at], b'e' | b'E') {
+        at = digits_from(at + 1);
+        most = most.max(sql::telling(&run[at..]));
+    }
+    if let [b'd' | b'D' | b'f' | b'F', word @ ..] = &run[at..] {
+        most = most.max(sql::telling(word));
+    }
+    most
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::{Encoding, Kinds, inspect_part};
+    use crate::detect::{Encoding, FORMS_MAX, decode, inspect_all, xss};
     use libinjectionrs::sqli::sqli_data::SQL_KEYWORDS;
     use proptest::prelude::*;
+
+    fn is_harmless(value: &[u8]) -> bool {
+        Classes::of(value).are_harmless(value)
+    }
 
     #[test]
     fn what_is_ordinary_is_let_go() {
@@ -95,6 +138,7 @@ mod tests {
             "https://app.example/tickets/17",
             "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0",
             "3-4 days",
+            "waiting for the customer to answer",
             "The printer says paper jam, page 7.",
         ] {
             assert!(is_harmless(value.as_bytes()), "{value}");
@@ -106,6 +150,9 @@ mod tests {
         for value in [
             "1 union select password from users",
             "1fUNION select 1",
+            "1e5or 1",
+            "1eor 1",
+            "x group by y",
             "0x1for 1",
             "1--",
             "x or y like z",
@@ -157,10 +204,21 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4000))]
 
         #[test]
+        fn what_classes_rule_out_is_not_there(value in prop::collection::vec(any::<u8>(), 0..60)) {
+            let classes = Classes::of(&value);
+            if !classes.is_encoded() {
+                decode::each_form(&value, Encoding::Form, FORMS_MAX, |_| panic!("{value:?}"));
+            }
+            if !classes.has_markup() {
+                prop_assert_eq!(xss::detect(&value), None);
+            }
+        }
+
+        #[test]
         fn nothing_is_found_in_what_is_let_go(value in plain_value()) {
             let value = value.as_bytes();
             if is_harmless(value) {
-                prop_assert_eq!(inspect_part(value, Encoding::Form, Kinds::Both), None);
+                prop_assert_eq!(inspect_all(value, Encoding::Form), None);
             }
         }
 
@@ -168,7 +226,7 @@ mod tests {
         fn nothing_is_found_in_any_bytes_that_are_let_go(value in "[ -~]{0,24}|[a-z0-9 ,.:/-]{0,40}") {
             let value = value.as_bytes();
             if is_harmless(value) {
-                prop_assert_eq!(inspect_part(value, Encoding::Form, Kinds::Both), None);
+                prop_assert_eq!(inspect_all(value, Encoding::Form), None);
             }
         }
     }

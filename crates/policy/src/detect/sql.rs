@@ -18,7 +18,7 @@ mod words;
 use fold::Folded;
 use token::{Dialect, Kind, Token};
 
-pub(super) use words::is_telling;
+pub(super) use words::{Telling, telling};
 
 /// The kinds of the tokens that a value folds to, one letter each: `s&1c` is a string, a logical
 /// operator, a number, a comment.

@@ -98,7 +98,7 @@ impl Kind {
         })
     }
 
-    /// See [`words::is_telling`].
+    /// See [`words::Telling`].
     pub(super) const fn is_telling(self) -> bool {
         !matches!(self, Self::Name | Self::Number | Self::Operator | Self::Function)
     }

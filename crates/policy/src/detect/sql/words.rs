@@ -16,24 +16,38 @@ pub(super) fn is_known(fingerprint: &[Kind]) -> bool {
     TABLES.fingerprints.binary_search(&packed(fingerprint.iter().map(|kind| kind.letter()))).is_ok()
 }
 
-/// Whether a value of words, numbers and the bytes `-_.@:/,` alone can be an attack once `word` is
-/// in it. Each fingerprint that such a value can fold to has a token whose kind no other word has;
-/// the tests hold the tables to that.
-pub(in crate::detect) fn is_telling(word: &[u8]) -> bool {
-    if word.len() > TEXT_MAX {
-        return false;
+/// Whether a value of words, numbers and the bytes `-.:/,` alone can be an attack once `word` is in
+/// it.
+pub(in crate::detect) fn telling(word: &[u8]) -> Telling {
+    let Some(first) = word.first() else { return Telling::No };
+    // Most words are let go by their first letter and length.
+    let lengths = TABLES.telling_lengths[usize::from(first.to_ascii_uppercase() & 127)];
+    if word.len() > TEXT_MAX || lengths >> word.len() & 1 == 0 {
+        return Telling::No;
     }
     let mut upper = [0; TEXT_MAX];
     for (to, from) in upper.iter_mut().zip(word) {
         *to = from.to_ascii_uppercase();
     }
-    TABLES.bucket(&upper[..word.len()]).is_some_and(|entry| entry.telling)
+    TABLES.bucket(&upper[..word.len()]).map_or(Telling::No, |entry| entry.telling)
+}
+
+/// What a word says of a value of plain bytes. Each fingerprint that such a value can fold to has a
+/// token whose kind no other word has; the tests hold the tables to that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::detect) enum Telling {
+    No,
+    /// `GROUP` and `BY` are names apart and a clause together.
+    InPairs,
+    Alone,
 }
 
 struct Tables {
     /// Words by their first byte and length, so that a word of no dialect costs one look.
     words: Vec<Entry>,
     buckets: Vec<(u16, u16)>,
+    /// By first letter: a bit for each length of a word that tells.
+    telling_lengths: [u32; 128],
     /// Packed letters, sorted.
     fingerprints: Vec<u64>,
 }
@@ -42,7 +56,7 @@ struct Entry {
     word: &'static [u8],
     /// None: a part of words that belong together, with no meaning alone.
     kind: Option<Kind>,
-    telling: bool,
+    telling: Telling,
 }
 
 static TABLES: LazyLock<Tables> = LazyLock::new(Tables::read);
@@ -57,18 +71,18 @@ impl Tables {
                 let letters = word.get(1..).unwrap_or_default();
                 fingerprints.push(packed(letters.iter().copied()));
             } else if let Some(kind) = Kind::of_letter(keyword.token_type) {
-                words.push(Entry { word, kind: Some(kind), telling: kind.is_telling() });
+                let telling = if kind.is_telling() { Telling::Alone } else { Telling::No };
+                words.push(Entry { word, kind: Some(kind), telling });
             }
         }
-        // `GROUP` and `BY` are names apart and a clause together: each part may tell.
         let parts = words.iter().map(|entry| entry.word).filter(|word| word.contains(&b' '));
         let mut parts: Vec<&[u8]> = parts.flat_map(|word| word.split(|&b| b == b' ')).collect();
         parts.sort_unstable();
         parts.dedup();
         for part in parts {
             match words.iter_mut().find(|entry| entry.word == part) {
-                Some(entry) => entry.telling = true,
-                None => words.push(Entry { word: part, kind: None, telling: true }),
+                Some(entry) => entry.telling = entry.telling.max(Telling::InPairs),
+                None => words.push(Entry { word: part, kind: None, telling: Telling::InPairs }),
             }
         }
         words.sort_by_key(|entry| (bucket_of(entry.word), entry.word));
@@ -82,8 +96,12 @@ impl Tables {
             }
             range.1 = at + 1;
         }
+        let mut telling_lengths = [0; 128];
+        for entry in words.iter().filter(|entry| entry.telling != Telling::No) {
+            telling_lengths[usize::from(entry.word[0] & 127)] |= 1 << entry.word.len();
+        }
         fingerprints.sort_unstable();
-        Self { words, buckets, fingerprints }
+        Self { words, buckets, telling_lengths, fingerprints }
     }
 
     fn bucket(&self, word: &[u8]) -> Option<&Entry> {
