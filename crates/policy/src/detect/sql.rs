@@ -82,18 +82,18 @@ fn is_attack_of_two(value: &[u8], first: &Token, second: &Token, read: usize) ->
     match (first.kind, second.kind) {
         // "1 union" alone is prose, "1+1 union" is not.
         (_, Kind::Union) => read > 2,
-        _ if second.first() == b'#' => false,
+        _ if second.first == b'#' => false,
         // "word -- more words" is prose; nobody writes "word /*".
-        (Kind::Name, Kind::Comment) => second.first() == b'/',
-        (Kind::Number, Kind::Comment) if second.first() == b'/' || read > 2 => true,
+        (Kind::Name, Kind::Comment) => second.first == b'/',
+        (Kind::Number, Kind::Comment) if second.first == b'/' || read > 2 => true,
         (Kind::Number, Kind::Comment) => {
-            let rest = value.get(first.text().len()..).unwrap_or_default();
+            let rest = value.get(usize::from(first.len)..).unwrap_or_default();
             // High bytes count: Latin-1 has a space among them.
             rest.first().is_some_and(|&byte| byte <= b' ' || byte >= 0x80)
                 || rest.starts_with(b"/*")
                 || rest.starts_with(b"--")
         }
-        _ => !(second.first() == b'-' && second.text().len() > 2),
+        _ => !(second.first == b'-' && second.len > 2),
     }
 }
 
@@ -107,7 +107,7 @@ fn is_attack_of_three(first: &Token, second: &Token, third: &Token, read: usize)
         (Kind::String, Kind::Logic, Kind::Name)
         | (Kind::Name, Kind::Logic, Kind::Number)
         | (Kind::Number, Kind::Logic, Kind::Number | Kind::Variable | Kind::String) => read != 3,
-        (_, Kind::Keyword, _) => second.text().len() > 4 && second.text().starts_with(b"INTO"),
+        (_, Kind::Keyword, _) => second.len > 4 && second.word().starts_with(b"INTO"),
         _ => true,
     }
 }

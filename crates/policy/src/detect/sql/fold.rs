@@ -206,7 +206,7 @@ impl Fold<'_> {
         }
         match (a.kind, b.kind) {
             // `; IF 1=1`: a statement in Transact-SQL, elsewhere a function.
-            (Kind::Semicolon, Kind::Function) if b.text().starts_with(b"IF") => {
+            (Kind::Semicolon, Kind::Function) if b.word().starts_with(b"IF") => {
                 self.tokens[right].kind = Kind::Statement;
                 Step::Again
             }
@@ -240,7 +240,7 @@ impl Fold<'_> {
             }
             // There are too many collations for a list; they have a `_` in them.
             (Kind::Collate, Kind::Name) => {
-                if b.text().contains(&b'_') {
+                if b.has_underscore {
                     self.tokens[right].kind = Kind::Type;
                     self.left = 0;
                 }
@@ -258,7 +258,7 @@ impl Fold<'_> {
             }
             (Kind::Open, Kind::Open) | (Kind::Close, Kind::Close) => self.drop_last(1),
             // MySQL takes {``.``.id}, and nobody means it well.
-            (Kind::BraceOpen, Kind::Name) if b.text().is_empty() => {
+            (Kind::BraceOpen, Kind::Name) if b.len == 0 => {
                 self.tokens[right].kind = Kind::Evil;
                 Step::Stop
             }
@@ -336,7 +336,7 @@ impl Fold<'_> {
             if last.kind == Kind::Name
                 && last.open == Some(b'`')
                 && last.close.is_none()
-                && last.text().is_empty()
+                && last.len == 0
             {
                 last.kind = Kind::Comment;
             }
@@ -384,12 +384,11 @@ fn merge(a: &Token, b: &Token) -> Option<Token> {
     if !word(a.kind) || !(word(b.kind) || b.kind == Kind::Logic) {
         return None;
     }
-    let (first, second) = (a.text(), b.text());
-    let len = first.len() + 1 + second.len();
-    let mut both = [b' '; super::token::TEXT_MAX];
-    both.get_mut(..first.len())?.copy_from_slice(first);
-    both.get_mut(first.len() + 1..len)?.copy_from_slice(second);
-    let kind = words::kind_of(&both[..len])?;
-    // Where the table has a name for the two together, it is one because a third follows.
-    Some(Token::new(kind, &both[..len]))
+    // Each part of such words is in the table, so that most are told apart here.
+    let (first, second) = (a.word(), b.word());
+    if first.is_empty() || second.is_empty() {
+        return None;
+    }
+    let entry = words::find_pair(first, second)?;
+    Some(Token::of_word(entry.kind?, entry.word, Some(entry.word)))
 }

@@ -104,50 +104,62 @@ impl Kind {
     }
 }
 
+/// A token without its text: where it is a word or operator of SQL, that is in the table of words.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Token {
     pub(super) kind: Kind,
     /// The quotes of a string; `None` where the value begins or ends inside of it.
     pub(super) open: Option<u8>,
     pub(super) close: Option<u8>,
-    len: u8,
-    /// In upper case, cut off at [`TEXT_MAX`].
-    text: [u8; TEXT_MAX],
+    /// The first byte of its text, 0 where that is empty.
+    pub(super) first: u8,
+    /// How long its text is, at most [`TEXT_MAX`].
+    pub(super) len: u8,
+    pub(super) has_underscore: bool,
+    word: Option<&'static [u8]>,
 }
 
 impl Token {
     pub(super) fn new(kind: Kind, text: &[u8]) -> Self {
-        let mut token = Self { kind, open: None, close: None, len: 0, text: [0; TEXT_MAX] };
-        for (to, from) in token.text.iter_mut().zip(text) {
-            *to = from.to_ascii_uppercase();
+        Self {
+            kind,
+            open: None,
+            close: None,
+            first: text.first().copied().unwrap_or(0),
+            len: text.len().min(TEXT_MAX) as u8,
+            has_underscore: false,
+            word: None,
         }
-        token.len = text.len().min(TEXT_MAX) as u8;
-        token
+    }
+
+    pub(super) fn of_word(kind: Kind, text: &[u8], word: Option<&'static [u8]>) -> Self {
+        Self { word, ..Self::new(kind, text) }
     }
 
     fn string(text: &[u8], open: Option<u8>, close: Option<u8>) -> Self {
         Self { open, close, ..Self::new(Kind::String, text) }
     }
 
-    pub(super) fn text(&self) -> &[u8] {
-        &self.text[..usize::from(self.len)]
-    }
-
-    /// The text's first byte, 0 where it is empty.
-    pub(super) fn first(&self) -> u8 {
-        self.text[0]
+    /// The word of the table that it is, in upper case; empty where it is none.
+    pub(super) fn word(&self) -> &'static [u8] {
+        self.word.unwrap_or_default()
     }
 
     pub(super) fn is(&self, words: &[&str]) -> bool {
-        words.iter().any(|word| word.as_bytes() == self.text())
+        self.word.is_some_and(|is| words.iter().any(|word| word.as_bytes() == is))
     }
 
     pub(super) fn is_unary(&self) -> bool {
-        self.kind == Kind::Operator && self.is(&["+", "-", "!", "~", "!!", "NOT"])
+        self.kind == Kind::Operator
+            && match self.len {
+                1 => matches!(self.first, b'+' | b'-' | b'!' | b'~'),
+                2 | 3 => self.is(&["!!", "NOT"]),
+                _ => false,
+            }
     }
 
     pub(super) fn is_arithmetic(&self) -> bool {
-        self.kind == Kind::Operator && self.is(&["*", "/", "-", "+", "%"])
+        self.kind == Kind::Operator && self.len == 1 && b"*/-+%".contains(&self.first)
     }
 }
 
@@ -195,10 +207,11 @@ impl<'a> Tokens<'a> {
             return self.take(Kind::Operator, self.at + 3);
         }
         if let Some(pair) = self.value.get(self.at..self.at + 2)
-            && let Some(kind) = words::kind_of(pair)
+            && let Some(entry) = words::find(pair)
         {
-            let kind = if kind == Kind::Logic { Kind::Logic } else { Kind::Operator };
-            return self.take(kind, self.at + 2);
+            let kind = if entry.kind == Some(Kind::Logic) { Kind::Logic } else { Kind::Operator };
+            self.at += 2;
+            return Token::of_word(kind, pair, Some(entry.word));
         }
         let colon = self.rest(self.at).len() > 1 && self.value[self.at] == b':';
         let kind = if colon { Kind::Colon } else { Kind::Operator };
@@ -340,26 +353,39 @@ impl<'a> Tokens<'a> {
 
     fn word(&mut self) -> Token {
         let end = self.run(self.at, |byte| !ends_word(byte));
-        let token = Token::new(Kind::Name, &self.value[self.at..end]);
+        let text = &self.value[self.at..end];
         // `SELECT.1` and `select`a`` are two tokens: a word that is followed by one.
-        for (length, &byte) in token.text().iter().enumerate() {
+        for (length, &byte) in text.iter().take(TEXT_MAX).enumerate() {
             if (byte == b'.' || byte == b'`')
-                && let Some(kind) = words::kind_of(&token.text()[..length])
+                && let Some(entry) = words::find(&text[..length])
+                && let Some(kind) = entry.kind
                 && kind != Kind::Name
             {
-                return self.take(kind, self.at + length);
+                self.at += length;
+                return Token::of_word(kind, &text[..length], Some(entry.word));
             }
         }
-        let whole = end - self.at <= TEXT_MAX;
         self.at = end;
-        let kind = if whole { words::kind_of(token.text()) } else { None };
-        Token { kind: kind.unwrap_or(Kind::Name), ..token }
+        let entry = words::find(text);
+        let kind = entry.and_then(|entry| entry.kind).unwrap_or(Kind::Name);
+        Token {
+            has_underscore: text.iter().take(TEXT_MAX).any(|&byte| byte == b'_'),
+            ..Token::of_word(kind, text, entry.map(|entry| entry.word))
+        }
     }
 
     fn tick(&mut self) -> Token {
+        let from = self.at + 1;
         let token = self.string(1, b'`');
-        let function = words::kind_of(token.text()) == Some(Kind::Function);
-        Token { kind: if function { Kind::Function } else { Kind::Name }, ..token }
+        let text = &self.value[from..from + usize::from(token.len)];
+        let entry = words::find(text);
+        let function = entry.is_some_and(|entry| entry.kind == Some(Kind::Function));
+        Token {
+            kind: if function { Kind::Function } else { Kind::Name },
+            has_underscore: text.contains(&b'_'),
+            word: entry.map(|entry| entry.word),
+            ..token
+        }
     }
 
     fn variable(&mut self) -> Token {
@@ -496,7 +522,18 @@ fn is_white(byte: u8) -> bool {
 }
 
 fn ends_word(byte: u8) -> bool {
-    is_white(byte) || b"[]{}<>:\\?=@!#~+-*/&|^%(),';\"".contains(&byte)
+    /// Looked up for each byte of each word.
+    const ENDS: [bool; 256] = {
+        let ends = b" \t\n\x0B\x0C\r\xA0\0[]{}<>:\\?=@!#~+-*/&|^%(),';\"";
+        let mut table = [false; 256];
+        let mut at = 0;
+        while at < ends.len() {
+            table[ends[at] as usize] = true;
+            at += 1;
+        }
+        table
+    };
+    ENDS[usize::from(byte)]
 }
 
 fn ends_variable(byte: u8) -> bool {

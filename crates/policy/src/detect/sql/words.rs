@@ -6,9 +6,18 @@ use libinjectionrs::sqli::sqli_data::SQL_KEYWORDS;
 
 use super::token::{Kind, TEXT_MAX};
 
-/// The kind of `word`, in upper case, where SQL has one for it.
-pub(super) fn kind_of(word: &[u8]) -> Option<Kind> {
-    TABLES.kind_of(word)
+/// `word`, in upper or lower case, where SQL has one like it.
+pub(super) fn find(word: &[u8]) -> Option<&'static Entry> {
+    TABLES.find(word)
+}
+
+/// What `first` and `second` are together.
+pub(super) fn find_pair(first: &[u8], second: &[u8]) -> Option<&'static Entry> {
+    let len = first.len() + 1 + second.len();
+    let mut pair = [b' '; TEXT_MAX];
+    pair.get_mut(..first.len())?.copy_from_slice(first);
+    pair.get_mut(first.len() + 1..len)?.copy_from_slice(second);
+    TABLES.find(&pair[..len])
 }
 
 /// Whether values that fold to `fingerprint` are taken for attacks.
@@ -25,11 +34,7 @@ pub(in crate::detect) fn telling(word: &[u8]) -> Telling {
     if word.len() > TEXT_MAX || lengths >> word.len() & 1 == 0 {
         return Telling::No;
     }
-    let mut upper = [0; TEXT_MAX];
-    for (to, from) in upper.iter_mut().zip(word) {
-        *to = from.to_ascii_uppercase();
-    }
-    TABLES.bucket(&upper[..word.len()]).map_or(Telling::No, |entry| entry.telling)
+    TABLES.find(word).map_or(Telling::No, |entry| entry.telling)
 }
 
 /// What a word says of a value of plain bytes. Each fingerprint that such a value can fold to has a
@@ -52,10 +57,11 @@ struct Tables {
     fingerprints: Vec<u64>,
 }
 
-struct Entry {
-    word: &'static [u8],
-    /// None: a part of words that belong together, with no meaning alone.
-    kind: Option<Kind>,
+pub(super) struct Entry {
+    /// In upper case.
+    pub(super) word: &'static [u8],
+    /// `None`: a part of words that belong together, with no meaning alone.
+    pub(super) kind: Option<Kind>,
     telling: Telling,
 }
 
@@ -104,20 +110,17 @@ impl Tables {
         Self { words, buckets, telling_lengths, fingerprints }
     }
 
-    fn bucket(&self, word: &[u8]) -> Option<&Entry> {
+    fn find(&self, word: &[u8]) -> Option<&Entry> {
         let (from, to) = self.buckets[bucket_of(word)?];
-        self.words[usize::from(from)..usize::from(to)].iter().find(|entry| entry.word == word)
-    }
-
-    fn kind_of(&self, word: &[u8]) -> Option<Kind> {
-        self.bucket(word)?.kind
+        let bucket = &self.words[usize::from(from)..usize::from(to)];
+        bucket.iter().find(|entry| entry.word.eq_ignore_ascii_case(word))
     }
 }
 
 const BUCKETS: usize = 128 * (TEXT_MAX + 1);
 
 fn bucket_of(word: &[u8]) -> Option<usize> {
-    let first = usize::from(*word.first()?);
+    let first = usize::from(word.first()?.to_ascii_uppercase());
     (first < 128 && word.len() <= TEXT_MAX).then(|| first * (TEXT_MAX + 1) + word.len())
 }
 
