@@ -16,6 +16,7 @@
 //! split over several values, one in an encoding of the service's own.
 
 mod decode;
+pub mod fields;
 mod prefilter;
 mod sql;
 mod xss;
@@ -73,10 +74,13 @@ impl Kinds {
         matches!(self, Self::Xss | Self::Both)
     }
 
-    const fn without_xss(self) -> Option<Self> {
-        match self {
-            Self::Sql | Self::Both => Some(Self::Sql),
-            Self::Xss => None,
+    /// These kinds but for `others`.
+    fn without(self, others: Self) -> Option<Self> {
+        match (self.sql() && !others.sql(), self.xss() && !others.xss()) {
+            (true, true) => Some(Self::Both),
+            (true, false) => Some(Self::Sql),
+            (false, true) => Some(Self::Xss),
+            (false, false) => None,
         }
     }
 }
@@ -118,7 +122,7 @@ fn inspect_part(
     encoding: Encoding,
     kinds: Kinds,
 ) -> Option<Finding> {
-    let sent = if classes.has_markup() { Some(kinds) } else { kinds.without_xss() };
+    let sent = if classes.has_markup() { Some(kinds) } else { kinds.without(Kinds::Xss) };
     let mut found = sent.and_then(|kinds| inspect_form(value, kinds));
     if found.is_none() && classes.is_encoded() {
         decode::each_form(value, encoding, FORMS_MAX - 1, |form| {
@@ -154,3 +158,6 @@ fn inspect_all(value: &[u8], encoding: Encoding) -> Option<Finding> {
     });
     found
 }
+
+#[cfg(test)]
+mod tests;

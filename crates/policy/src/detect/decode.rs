@@ -86,7 +86,7 @@ fn percent_only(value: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// `%27`, and IIS's `%u0027`; the byte `space` too, where it is not `%`.
-fn percent(value: &[u8], space: u8) -> Option<Vec<u8>> {
+pub(super) fn percent(value: &[u8], space: u8) -> Option<Vec<u8>> {
     rewrite(
         value,
         |byte| byte == b'%' || byte == space,

@@ -365,3 +365,87 @@ impl Name {
         rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '-'))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(value: &str) -> String {
+        detect(value.as_bytes()).map_or_else(|| "-".to_owned(), |found| found.to_string())
+    }
+
+    #[test]
+    fn what_a_browser_acts_on_is_found() {
+        for (value, want) in [
+            ("<script>", "tag:script"),
+            ("x</script >", "end:script"),
+            ("<SCRIPT/src=x", "tag:script"),
+            ("<script<{alert(1)}", "tag:script"),
+            ("<scr\0ipt>", "tag:script"),
+            ("<svg:svg", "tag:svg"),
+            ("<html:style>", "tag:style"),
+            ("<xsl:template>", "tag:xsl"),
+            ("<styled>", "-"),
+            ("<base64>", "-"),
+            ("<iframe", "tag:iframe"),
+            ("<!DOCTYPE x", "declaration:doctype"),
+            ("<!--[if IE]>", "declaration:if"),
+            ("<?xml version", "declaration:xml"),
+            ("<!-- a comment -->", "-"),
+            ("<img src=x onerror=alert(1)>", "on:error"),
+            ("<img src=x onerror\t=\nalert(1)>", "on:error"),
+            ("<img/src=\"x\"onerror=alert(1)>", "on:error"),
+            ("<x onanimationstart=y", "on:animation"),
+            ("\" onmouseover=\"alert(1)", "on:mouse"),
+            ("x onfocus=alert(1) autofocus", "on:focus"),
+            ("onload=alert(1)", "on:load"),
+            ("?onload=start", "-"),
+            ("online=true", "-"),
+            ("moron load = 5", "-"),
+            ("<a href=javascript:alert(1)>", "url:javascript"),
+            ("<a href=\" java\nscript:alert(1)\">", "url:javascript"),
+            ("<a href=https://app.example/>", "-"),
+            ("<img src=data:image/png;base64,AA>", "-"),
+            ("<img src=data:image/svg+xml,AA>", "url:data"),
+            ("<a href=data:text/html,AA>", "url:data"),
+            ("<p style=x>", "attribute:style"),
+            ("style=x", "-"),
+            ("<x xmlns:y=z>", "attribute:xmlns"),
+            ("<set attributeName=href>", "attribute:attributename"),
+            ("javascript:alert(1)", "scheme:javascript"),
+            (" JaVa\tScript:alert`1`", "scheme:javascript"),
+            ("JavaScript: The Good Parts (2008)", "-"),
+            ("data:text/html;base64,AA", "scheme:data"),
+            ("data:image/png;base64,AA", "-"),
+            ("width:expression(alert(1))", "css:expression"),
+            ("background:url('javascript:alert(1)')", "css:url"),
+            ("background:url(a.png)", "-"),
+            ("an expression (of doubt)", "-"),
+            ("a < b = c > d", "-"),
+            ("<", "-"),
+            ("=", "-"),
+        ] {
+            assert_eq!(found(value), want, "{value}");
+        }
+    }
+
+    #[test]
+    fn every_name_has_room_in_a_fingerprint() {
+        for (kind, names) in [
+            ("tag:", &ELEMENTS[..]),
+            ("end:", &ENDS),
+            ("on:", &EVENTS),
+            ("on:", &EVENTS_MORE),
+            ("attribute:", &ATTRIBUTES),
+            ("url:", &["javascript", "view-source"]),
+            ("scheme:", &["javascript", "view-source"]),
+        ] {
+            for name in names {
+                assert_eq!(named(kind, name).as_str(), format!("{kind}{name}"));
+            }
+        }
+        for (_, name) in DECLARATIONS {
+            assert!(named("declaration:", name).ends_with(name));
+        }
+    }
+}
