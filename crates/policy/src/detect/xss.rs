@@ -26,11 +26,14 @@ pub(super) fn detect(value: &[u8]) -> Option<Fingerprint> {
     for at in memchr::memchr2_iter(b'<', b'=', value) {
         if value[at] == b'<' {
             let inner = &value[at + 1..];
-            if let Some(found) = element(inner) {
-                return Some(found);
+            // No browser begins an element with another byte.
+            let begins = |byte: &u8| byte.is_ascii_alphabetic() || b"/!?\0".contains(byte);
+            if inner.first().is_some_and(begins) {
+                in_element = true;
+                if let Some(found) = element(inner) {
+                    return Some(found);
+                }
             }
-            in_element |=
-                inner.first().is_some_and(|b| b.is_ascii_alphabetic() || b"/!?\0".contains(b));
         } else if let Some(found) = attribute(&value[..at], &value[at + 1..], in_element) {
             return Some(found);
         }
@@ -273,6 +276,10 @@ fn scheme(value: &[u8]) -> Option<&'static str> {
     let skipped = |byte: u8| !(b'!'..=b'~').contains(&byte) || b"'\"`".contains(&byte);
     let window = &value[..value.len().min(LOOK_BYTES_MAX)];
     let from = window.iter().position(|&byte| !skipped(byte))?;
+    // The first letters of the schemes below: most values have another.
+    if !b"jJvVmMdD".contains(&window[from]) {
+        return None;
+    }
     let name = Name::squeezed(&window[from..]);
     let (scheme, rest) = name.text().split_once(':')?;
     match scheme {

@@ -4,10 +4,10 @@ use super::{Place, Pointer};
 use crate::detect::Kinds;
 
 /// How many fields a list names.
-pub const ALLOWED_MAX: usize = 256;
+const ALLOWED_MAX: usize = 256;
 
 /// How long the name of one is.
-pub const PATTERN_BYTES_MAX: usize = 256;
+const PATTERN_BYTES_MAX: usize = 256;
 
 /// Fields, and what each may carry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
