@@ -64,8 +64,9 @@ limits = [{ per = \"client\", rate = \"100/min\", burst = 50 }]
 const README: &str = "README.md";
 const CONFIGURATION: &str = "docs/configuration.md";
 const VOCABULARY: &str = "docs/vocabulary.md";
+const INJECTION: &str = "docs/injection.md";
 
-const COMMANDS: [(&str, &str, Fate); 21] = [
+const COMMANDS: [(&str, &str, Fate); 23] = [
     (README, "cargo run --release -- demo", Fate::Parsed),
     (README, "cargo run --release -- serve --upstream http://127.0.0.1:3000", Fate::Parsed),
     (README, "./scripts/test.sh", Fate::NotRun("it runs this test")),
@@ -110,6 +111,16 @@ const COMMANDS: [(&str, &str, Fate); 21] = [
         VOCABULARY,
         r#"seaworthy vocabulary parse stages '{"seed": NaN, "growth": -0.2, "late": 1e400}'"#,
         Fate::Run(1),
+    ),
+    (
+        INJECTION,
+        "bench/conformance/injection.sh DATA_DIR",
+        Fate::NotRun("the corpora are another project's, and are measured in a release build"),
+    ),
+    (
+        INJECTION,
+        "bench/conformance/injection.sh --speed",
+        Fate::NotRun("a time is no test: it is measured in a release build on a quiet machine"),
     ),
 ];
 
