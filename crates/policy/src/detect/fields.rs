@@ -254,10 +254,13 @@ fn parameter(name: &str) -> std::borrow::Cow<'_, str> {
 /// How much of a name is repeated.
 const NAME_BYTES_MAX: usize = 64;
 
-/// `name`, unless it is longer than names are or could do harm where it is shown.
+/// `name`, unless it is longer than names are, could do harm where it is shown, or is an attack.
 fn shown(name: &str) -> &str {
     let plain = |c: char| c.is_alphanumeric() || "_-.:@$[]/~ ".contains(c);
-    if name.len() <= NAME_BYTES_MAX && name.chars().all(plain) { name } else { "(hidden)" }
+    let harmless = name.len() <= NAME_BYTES_MAX
+        && name.chars().all(plain)
+        && inspect(name.as_bytes(), Encoding::Plain, Kinds::Both).is_none();
+    if harmless { name } else { "(hidden)" }
 }
 
 #[cfg(test)]

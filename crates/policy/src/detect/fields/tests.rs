@@ -64,6 +64,7 @@ fn a_pointer_names_what_is_in_json() {
         (json!({"a": {SQL: 1}}), vec!["/a sql Name"]),
         (json!({XSS: SQL}), vec!["body xss Name", "/(hidden) sql"]),
         (json!({"": SQL}), vec!["/ sql"]),
+        (json!({"1 union select x from y": XSS}), vec!["body sql Name", "/(hidden) xss"]),
         (json!([1, true, null, "O'Brien"]), vec![]),
         (json!({"x".repeat(65): SQL}), vec!["/(hidden) sql"]),
     ] {
