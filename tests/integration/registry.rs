@@ -147,6 +147,15 @@ const STAND: &[Case] = &[
         ),
     },
     Case {
+        protection: "injection",
+        settings: "",
+        shows: denial(
+            Offence::Plain { line: "GET /?q=1%27%20OR%20%271%27=%271", fields: &[], body: "" },
+            "sql-injection",
+            403,
+        ),
+    },
+    Case {
         protection: "vocabulary",
         settings: "fields = [{ route = \"POST /\", at = \"/stage\", vocabulary = \"stages\", shape = \"scalar\" }]",
         shows: denial(

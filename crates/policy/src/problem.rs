@@ -142,6 +142,10 @@ catalogue! {
         "Body too large to be checked", "Send a smaller body; the bound holds for the decoded one, too.";
     ChecksOverCapacity "checks-over-capacity" Protection("body_syntax"), SERVICE_UNAVAILABLE,
         "Too many bodies at once", "Wait for as long as Retry-After says, then try again.";
+    SqlInjection "sql-injection" Protection("injection"), FORBIDDEN, "Looks like SQL injection",
+        "If the named field is meant to carry such text, ask the operator to allow it there.";
+    CrossSiteScripting "cross-site-scripting" Protection("injection"), FORBIDDEN, "Looks like a script",
+        "If the named field is meant to carry such markup, ask the operator to allow it there.";
     VocabularyMismatch "vocabulary-mismatch" Protection("vocabulary"), UNPROCESSABLE_ENTITY,
         "Value not in the vocabulary", "Send one of the values that the service knows; the errors name what was sent and what is near.";
     RequestTimeout "request-timeout" Protection("request_timeout"), GATEWAY_TIMEOUT,

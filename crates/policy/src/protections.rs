@@ -8,6 +8,7 @@ pub mod cors;
 pub mod csrf;
 pub mod header_limit;
 pub mod host_allowlist;
+pub mod injection;
 pub mod ip_filter;
 pub mod rate_limit;
 pub mod request_timeout;

@@ -14,7 +14,7 @@ use crate::problem::Code;
 use crate::protection::Protection;
 use crate::protections::{
     body_limit, body_syntax, concurrency_limit, content_security_policy, cors, csrf, header_limit,
-    host_allowlist, ip_filter, rate_limit, request_timeout, security_headers, signature,
+    host_allowlist, injection, ip_filter, rate_limit, request_timeout, security_headers, signature,
     vocabulary,
 };
 use crate::route::RoutePattern;
@@ -35,6 +35,7 @@ pub struct Protect {
     pub body_limit: body_limit::Config,
     pub signature: signature::Config,
     pub body_syntax: body_syntax::Config,
+    pub injection: injection::Config,
     pub vocabulary: vocabulary::Config,
     pub request_timeout: request_timeout::Config,
     pub concurrency_limit: concurrency_limit::Config,
@@ -54,6 +55,7 @@ pub static REGISTRY: &[&Entry] = &[
     &body_limit::ENTRY,
     &signature::ENTRY,
     &body_syntax::ENTRY,
+    &injection::ENTRY,
     &vocabulary::ENTRY,
     &request_timeout::ENTRY,
     &concurrency_limit::ENTRY,

@@ -106,6 +106,8 @@ mode = "enforce"
 fields = [{ route = "POST /", at = "/stages", vocabulary = "stages", shape = "list" }]
 "#;
 
+const INJECTION: &str = "[protect.injection]\nmode = \"enforce\"";
+
 const GITHUB: &str = "[protect.signature]\nmode = \"enforce\"\nformat = \"github\"\nsecrets = [\"env:WEBHOOK_SECRET\"]";
 
 const STRIPE: &str = "[protect.signature]\nmode = \"enforce\"\nformat = \"stripe\"\nsecrets = [\"env:WEBHOOK_SECRET\"]";
@@ -319,6 +321,22 @@ fn of_bodies() -> Vec<Case> {
         Case {
             errors: &["/a/0/b"],
             ..case("ambiguous-body", SYNTAX, json("", "{\"a\": [{\"b\": 1, \"b\": 2}]}"))
+        },
+        Case {
+            errors: &["query:id"],
+            ..case(
+                "sql-injection",
+                INJECTION,
+                "GET /?id=1%20UNION%20SELECT%20password%20FROM%20users HTTP/1.1\r\nHost: a\r\n\r\n",
+            )
+        },
+        Case {
+            errors: &["/comment"],
+            ..case(
+                "cross-site-scripting",
+                INJECTION,
+                json("", "{\"comment\": \"<script>alert(1)\"}"),
+            )
         },
         Case {
             errors: &["/stages/1"],

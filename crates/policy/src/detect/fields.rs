@@ -106,6 +106,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A body that is text, as one value.
+    pub fn text(&mut self, text: &[u8]) {
+        self.look(&Place::Json(&Pointer::Root), Of::Value, text, Encoding::Plain);
+    }
+
     /// Every string of a JSON body, and every name of a member.
     pub fn json(&mut self, body: &Value) {
         self.walk(body, &Pointer::Root, JSON_DEPTH_MAX);
