@@ -125,6 +125,15 @@ const STAND: &[Case] = &[
         ),
     },
     Case {
+        protection: "access",
+        settings: "api_keys = { keys = \"env:API_KEYS\" }\nmatrix = \"env:AUTHZ\"",
+        shows: denial(
+            Offence::Plain { line: "GET /a", fields: &[], body: "" },
+            "access-key-unknown",
+            401,
+        ),
+    },
+    Case {
         protection: "signature",
         settings: "format = \"github\"\nsecrets = [\"env:WEBHOOK_SECRET\"]",
         shows: denial(

@@ -124,6 +124,22 @@ catalogue! {
         "Wait for as long as Retry-After says, then go on more slowly.";
     BodyTooLarge "body-too-large" Protection("body_limit"), PAYLOAD_TOO_LARGE, "Request body too large",
         "Send a smaller body, or send it in parts.";
+    AccessCredentialsMissing "access-credentials-missing" Protection("access"), UNAUTHORIZED,
+        "Credentials missing", "Send a bearer token or an API key, as the detail says.";
+    AccessTokenInvalid "access-token-invalid" Protection("access"), UNAUTHORIZED, "Token not valid",
+        "Fetch a token for this service from its issuer.";
+    AccessTokenExpired "access-token-expired" Protection("access"), UNAUTHORIZED, "Token expired",
+        "Fetch a fresh token and try again.";
+    AccessKeyUnknown "access-key-unknown" Protection("access"), UNAUTHORIZED, "API key not valid",
+        "Check the API key, or ask the operator for a new one.";
+    AccessRoleDenied "access-role-denied" Protection("access"), FORBIDDEN, "Role not allowed",
+        "Ask the operator for a role that may call this route.";
+    AccessRouteUnknown "access-route-unknown" Protection("access"), FORBIDDEN, "Route open to nobody",
+        "Check the method and the path; what no row of the operator's matrix allows is denied.";
+    AccessTenantMismatch "access-tenant-mismatch" Protection("access"), FORBIDDEN, "Another tenant",
+        "Name the tenant that your credentials are of.";
+    AccessKeysUnavailable "access-keys-unavailable" Protection("access"), SERVICE_UNAVAILABLE,
+        "Tokens cannot be verified yet", "Wait for as long as Retry-After says, then try again.";
     SignatureMissing "signature-missing" Protection("signature"), UNAUTHORIZED, "Signature missing",
         "Sign the delivery, and send the named header fields.";
     SignatureInvalid "signature-invalid" Protection("signature"), UNAUTHORIZED, "Signature not valid",
@@ -197,6 +213,8 @@ pub struct Denial {
     pub internal: Cow<'static, str>,
     /// Sent as `Retry-After`, rounded up to whole seconds.
     pub retry_after: Option<Duration>,
+    /// Sent as `WWW-Authenticate` with a 401 (RFC 9110, 11.6.1).
+    pub challenge: Option<&'static str>,
     /// The parts of the request that are at fault, where a check can name them.
     pub errors: Vec<FieldError>,
 }
@@ -225,6 +243,7 @@ impl Denial {
             detail: detail.into(),
             internal: Cow::Borrowed(""),
             retry_after: None,
+            challenge: None,
             errors: Vec::new(),
         }
     }
@@ -233,6 +252,12 @@ impl Denial {
     #[must_use]
     pub fn internal(mut self, internal: impl Into<Cow<'static, str>>) -> Self {
         self.internal = internal.into();
+        self
+    }
+
+    #[must_use]
+    pub fn challenge(mut self, challenge: &'static str) -> Self {
+        self.challenge = Some(challenge);
         self
     }
 

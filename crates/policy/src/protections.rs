@@ -1,5 +1,6 @@
 //! One file a protection. `registry.rs` lists them in chain order.
 
+pub mod access;
 pub mod body_limit;
 pub mod body_syntax;
 pub mod concurrency_limit;

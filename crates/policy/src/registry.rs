@@ -13,9 +13,9 @@ use crate::mode::ModeSetting;
 use crate::problem::Code;
 use crate::protection::Protection;
 use crate::protections::{
-    body_limit, body_syntax, concurrency_limit, content_security_policy, cors, csrf, header_limit,
-    host_allowlist, injection, ip_filter, rate_limit, request_timeout, security_headers, signature,
-    vocabulary,
+    access, body_limit, body_syntax, concurrency_limit, content_security_policy, cors, csrf,
+    header_limit, host_allowlist, injection, ip_filter, rate_limit, request_timeout,
+    security_headers, signature, vocabulary,
 };
 use crate::route::RoutePattern;
 use crate::source::{Source, Sources};
@@ -33,6 +33,7 @@ pub struct Protect {
     pub rate_limit: rate_limit::Config,
     pub csrf: csrf::Config,
     pub body_limit: body_limit::Config,
+    pub access: access::Config,
     pub signature: signature::Config,
     pub body_syntax: body_syntax::Config,
     pub injection: injection::Config,
@@ -53,6 +54,7 @@ pub static REGISTRY: &[&Entry] = &[
     &rate_limit::ENTRY,
     &csrf::ENTRY,
     &body_limit::ENTRY,
+    &access::ENTRY,
     &signature::ENTRY,
     &body_syntax::ENTRY,
     &injection::ENTRY,

@@ -24,11 +24,20 @@ pub enum Source {
     File(PathBuf),
     /// `env:<name>`
     Env(String),
+    /// `https://…`, or `http://` to this machine. It is fetched while the gateway runs.
+    Url(String),
+}
+
+impl Source {
+    /// Whether it may come later than the rest.
+    pub const fn is_remote(&self) -> bool {
+        matches!(self, Self::Url(_))
+    }
 }
 
 /// Fits after "failed to read the source: ".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected \"env:<NAME>\" or \"file:<path>\"")]
+#[error("expected \"env:<NAME>\", \"file:<path>\" or \"https://…\"")]
 pub struct SourceError;
 
 impl FromStr for Source {
@@ -39,9 +48,19 @@ impl FromStr for Source {
         match text.split_once(':') {
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
             Some(("env", name)) if is_variable_name(name) => Ok(Self::Env(name.to_owned())),
+            Some(("https" | "http", _)) if is_url(text) => Ok(Self::Url(text.to_owned())),
             _ => Err(SourceError),
         }
     }
+}
+
+/// Whether `text` is a URL that can be trusted to say what its owner says: over TLS, or from this
+/// very machine.
+fn is_url(text: &str) -> bool {
+    let Ok(url) = text.parse::<http::Uri>() else { return false };
+    let Some(host) = url.host() else { return false };
+    let local = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
+    !text.contains('@') && (url.scheme_str() == Some("https") || local)
 }
 
 fn is_variable_name(name: &str) -> bool {
@@ -53,6 +72,7 @@ impl fmt::Display for Source {
         match self {
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Env(name) => write!(f, "env:{name}"),
+            Self::Url(url) => f.write_str(url),
         }
     }
 }
@@ -115,10 +135,26 @@ mod tests {
 
     #[test]
     fn sources_are_read_and_written_and_a_secret_is_never_shown() {
-        for text in ["env:WEBHOOK_SECRET", "file:keys/jwks.json", "file:/a:b"] {
+        for text in [
+            "env:WEBHOOK_SECRET",
+            "file:keys/jwks.json",
+            "file:/a:b",
+            "https://id.example/jwks.json",
+            "http://127.0.0.1:8000/jwks.json",
+        ] {
             assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
         }
-        for text in ["", "hunter2", "env:", "env:A-B", "file:", "ENV:A"] {
+        for text in [
+            "",
+            "hunter2",
+            "env:",
+            "env:A-B",
+            "file:",
+            "ENV:A",
+            "http://id.example/",
+            "https://me:hunter2@id.example/",
+            "https://",
+        ] {
             let fault = text.parse::<Source>().unwrap_err().to_string();
             assert!(!fault.contains("hunter2"), "{fault}");
         }

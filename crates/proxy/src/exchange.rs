@@ -6,6 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -368,6 +369,9 @@ impl<'a> Exchange<'a> {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.rendering == Rendering::Html {
             headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(OWN_PAGES_CSP));
+        }
+        if let Some(challenge) = denial.challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if let Some(seconds) = denial.retry_after_secs() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -3,6 +3,7 @@
 //! A subcommand that answers returns an `Answer` and prints nothing itself; [`run`] writes it
 //! and turns failures into one line on standard error and an exit code.
 
+mod authz;
 mod completions;
 mod config;
 mod demo;
@@ -45,6 +46,8 @@ enum Command {
     Requests(requests::Requests),
     #[command(subcommand)]
     Vocabulary(vocabulary::Vocabulary),
+    #[command(subcommand)]
+    Authz(authz::Authz),
     Completions(completions::Completions),
 }
 
@@ -69,7 +72,7 @@ impl Answer {
 /// What surrounds a command: read once, here, and handed in.
 #[derive(Debug)]
 struct Surroundings {
-    /// The environment variables that are ours.
+    /// All of the environment: the settings can name variables of their own.
     env: Vec<(String, String)>,
     /// What standard output is like.
     paper: Paper,
@@ -87,10 +90,7 @@ pub fn run(
         })
         .collect();
     let paper = Paper::of(io::stdout().is_terminal(), &env);
-    let surroundings = Surroundings {
-        env: env.into_iter().filter(|(name, _)| name.starts_with("SEAWORTHY_")).collect(),
-        paper,
-    };
+    let surroundings = Surroundings { env, paper };
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
@@ -114,6 +114,7 @@ impl Command {
             Self::Protections(command) => command.run(surroundings),
             Self::Requests(command) => command.run(surroundings),
             Self::Vocabulary(command) => command.run(surroundings),
+            Self::Authz(command) => command.run(surroundings),
             Self::Completions(command) => Ok(command.run()),
         }
     }

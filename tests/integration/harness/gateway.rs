@@ -11,6 +11,31 @@ use tempfile::TempDir;
 /// What the variable `WEBHOOK_SECRET` of every gateway has.
 const WEBHOOK_SECRET: &str = "a webhook secret for the tests, 32+";
 
+/// What `API_KEYS` has: the key "sw_agent" of an agent of acme.
+const API_KEYS: &str = r#"
+[[key]]
+name = "agent"
+sha256 = "945a0d92d9c550b998384b510a06b4009fa20e42a6249eedde2352dd58b931dc"
+roles = ["agent"]
+tenant = "acme"
+"#;
+
+/// What `AUTHZ` has: a matrix.
+const AUTHZ: &str = r#"
+roles = ["anonymous", "agent", "admin"]
+[[row]]
+route = "GET /healthz"
+allow = ["anonymous"]
+[[row]]
+route = "GET /{*rest}"
+allow = ["agent"]
+[[row]]
+route = "DELETE /{*rest}"
+allow = ["admin"]
+[tenant]
+isolation = true
+"#;
+
 /// A running gateway. Dropping it ends it.
 pub(crate) struct Gateway {
     running: Running,
@@ -87,9 +112,14 @@ fn prepare(upstreams: Vec<String>, listen: &str, toml: &str) -> (TempDir, Inputs
     std::fs::write(dir.path().join("seaworthy.toml"), toml).expect("it is writable");
     let inputs = Inputs {
         file: Some(dir.path().join("seaworthy.toml")),
-        env: [("SEAWORTHY__LOG__LEVEL", "error"), ("WEBHOOK_SECRET", WEBHOOK_SECRET)]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec(),
+        env: [
+            ("SEAWORTHY__LOG__LEVEL", "error"),
+            ("WEBHOOK_SECRET", WEBHOOK_SECRET),
+            ("API_KEYS", API_KEYS),
+            ("AUTHZ", AUTHZ),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec(),
         flags: Flags {
             upstreams,
             listen: Some(listen.to_owned()),

@@ -145,6 +145,7 @@ fn post_of_s1(fields: &str) -> String {
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = of_requests();
     cases.extend(of_protections());
+    cases.extend(of_access());
     cases.extend(of_bodies());
     cases.extend(of_services());
     cases
@@ -292,6 +293,57 @@ fn of_protections() -> Vec<Case> {
                 "tenant-over-capacity",
                 "[protect.concurrency_limit]\nmode = \"enforce\"\ntenant_max = 1\nretry_after = \"7s\"",
                 "GET / HTTP/1.1\r\nHost: a\r\nX-Tenant-Id: acme\r\n\r\n",
+            )
+        },
+    ]
+}
+
+const ACCESS: &str = r#"
+[protect.access]
+mode = "enforce"
+matrix = "env:AUTHZ"
+api_keys = { keys = "env:API_KEYS" }
+jwt = { secret = "env:WEBHOOK_SECRET" }
+"#;
+
+/// A request with the key of an agent.
+fn of_agent(line: &str, fields: &str) -> String {
+    format!("{line} HTTP/1.1\r\nHost: a\r\nX-Api-Key: sw_agent\r\n{fields}\r\n")
+}
+
+fn of_access() -> Vec<Case> {
+    let with = |field: &str| format!("GET /a HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
+    // A token of 2001, signed with the secret.
+    let expired =
+        "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjEwMDAwMDAwMDB9.8EFaAvXyuVeEYKAqf1ak-0U2SBFhYWUycS1OfePLMy0";
+    vec![
+        case("access-credentials-missing", ACCESS, with("X: y")),
+        Case {
+            errors: &["header:authorization"],
+            ..case("access-token-invalid", ACCESS, with("Authorization: Bearer a.b.c"))
+        },
+        Case {
+            errors: &["header:authorization"],
+            ..case(
+                "access-token-expired",
+                ACCESS,
+                with(&format!("Authorization: Bearer {expired}")),
+            )
+        },
+        Case {
+            errors: &["header:x-api-key"],
+            ..case("access-key-unknown", ACCESS, with("X-Api-Key: sw_other"))
+        },
+        case("access-role-denied", ACCESS, of_agent("DELETE /a", "X-Tenant-Id: acme\r\n")),
+        case("access-route-unknown", ACCESS, of_agent("PUT /a", "X-Tenant-Id: acme\r\n")),
+        case("access-tenant-mismatch", ACCESS, of_agent("GET /a", "X-Tenant-Id: globex\r\n")),
+        Case {
+            retry_after_s: Some(5..=5),
+            ..case(
+                "access-keys-unavailable",
+                // Nothing listens there.
+                "[protect.access]\nmode = \"enforce\"\njwt = { jwks = \"http://127.0.0.1:9/jwks.json\" }",
+                with("Authorization: Bearer a.b.c"),
             )
         },
     ]

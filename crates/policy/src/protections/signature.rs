@@ -106,6 +106,9 @@ pub enum Format {
     Plain,
 }
 
+/// A 401 needs one; no registered scheme is about signed bodies.
+const CHALLENGE: &str = "Signature";
+
 /// Less would be guessed sooner than the hash behind it (RFC 2104, 3).
 const SECRET_BYTES_MIN: usize = 32;
 
@@ -319,7 +322,8 @@ impl Signature {
             let when = if timestamp < now_unix_s { "ago" } else { "from now" };
             let tolerance = self.tolerance.as_secs();
             let detail = format!("it was signed {off} s {when}; {tolerance} s are accepted");
-            let mut denial = Denial::new(Code::SignatureExpired, detail.clone());
+            let mut denial =
+                Denial::new(Code::SignatureExpired, detail.clone()).challenge(CHALLENGE);
             denial.errors = vec![FieldError::new(format!("header:{}", claim.field), detail)];
             return Err(denial);
         }
@@ -362,7 +366,7 @@ fn one<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a [u8], Denial> {
         (Some(value), None) => Ok(value.as_bytes()),
         (None, _) => {
             let detail = format!("the header field {name} is missing");
-            let mut denial = Denial::new(Code::SignatureMissing, detail);
+            let mut denial = Denial::new(Code::SignatureMissing, detail).challenge(CHALLENGE);
             denial.errors = vec![FieldError::new(format!("header:{name}"), "it is missing")];
             Err(denial)
         }
@@ -374,7 +378,8 @@ fn invalid(field: &str, fault: &str) -> Denial {
     let mut denial = Denial::new(
         Code::SignatureInvalid,
         format!("the header field {field} is not right: {fault}"),
-    );
+    )
+    .challenge(CHALLENGE);
     denial.errors = vec![FieldError::new(format!("header:{field}"), fault)];
     denial
 }
@@ -643,7 +648,7 @@ mod tests {
         for (lines, words) in [
             ("secrets = [\"env:SHORT\"]", "env:SHORT has 5 bytes; a secret needs at least 32"),
             ("secrets = [\"env:NONE\"]", "env:NONE was not read"),
-            ("secrets = [\"hunter2\"]", "expected \"env:<NAME>\" or \"file:<path>\""),
+            ("secrets = [\"hunter2\"]", "expected \"env:<NAME>\", \"file:<path>\""),
             ("remember = \"9m\"", "expected at least twice the tolerance"),
             ("tolerance = \"0s\"", "expected \"1s\" to \"1d\""),
             ("header = \"a b\"", "expected the name of a header field"),

@@ -45,7 +45,7 @@ pub(super) fn answer(
     rendering: Rendering,
 ) -> Result<String, Denial> {
     if !client.is_identified() {
-        return Err(Denial::new(Code::ClientUnidentified, ""));
+        return Err(Denial::new(Code::ClientUnidentified, "").challenge("Bearer"));
     }
     let would_deny = findings.of(client).iter().map(found).collect();
     let mine = Mine { client: client.to_string(), would_deny };

@@ -40,6 +40,7 @@ fn read(source: &Source, env: &[(String, String)]) -> Result<Vec<u8>, String> {
             .find(|(known, _)| known == name)
             .map(|(_, value)| value.clone().into_bytes())
             .ok_or_else(|| "is not set".to_owned()),
+        Source::Url(_) => Err("has not been fetched yet".to_owned()),
     }
 }
 
