@@ -178,6 +178,15 @@ const STAND: &[Case] = &[
         ),
     },
     Case {
+        protection: "request_schema",
+        settings: "openapi = \"env:OPENAPI\"",
+        shows: denial(
+            Offence::Plain { line: "GET /other", fields: &[], body: "" },
+            "schema-unknown-route",
+            404,
+        ),
+    },
+    Case {
         protection: "request_timeout",
         settings: "max = \"300ms\"",
         shows: denial(Offence::Slow, "request-timeout", 504),
@@ -377,8 +386,9 @@ async fn rule(gateway: &Gateway, protection: &str) -> Value {
     let protections = listed["protections"].as_array().expect("a list");
     let found = protections.iter().find(|listed| listed["name"] == protection);
     let rules = found.expect("it is in the registry")["rules"].as_array().expect("a list");
-    assert_eq!(rules.len(), 1, "{protection} has no routes here: {rules:?}");
-    rules[0].clone()
+    let own: Vec<_> = rules.iter().filter(|rule| rule["rule"] == protection).collect();
+    assert_eq!(own.len(), 1, "{protection} has one rule without a route: {rules:?}");
+    own[0].clone()
 }
 
 /// The metrics: the decision, the harm and the problem.

@@ -11,6 +11,7 @@ pub mod detect;
 pub mod manual;
 pub mod mode;
 pub mod names;
+pub mod openapi;
 pub mod problem;
 pub mod protection;
 pub mod protections;

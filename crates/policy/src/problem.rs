@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::header::{ALLOW, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
 /// Where the pages that explain the codes live on the gateway; a code's `type` is below it.
@@ -164,6 +165,14 @@ catalogue! {
         "If the named field is meant to carry such markup, ask the operator to allow it there.";
     VocabularyMismatch "vocabulary-mismatch" Protection("vocabulary"), UNPROCESSABLE_ENTITY,
         "Value not in the vocabulary", "Send one of the values that the service knows; the errors name what was sent and what is near.";
+    SchemaMismatch "schema-mismatch" Protection("request_schema"), UNPROCESSABLE_ENTITY,
+        "Request not as documented", "Correct the parts that the errors name; they say what the service's schema expects there.";
+    SchemaUnknownRoute "schema-unknown-route" Protection("request_schema"), NOT_FOUND,
+        "Route not documented", "Check the path against the service's document.";
+    SchemaUnknownMethod "schema-unknown-method" Protection("request_schema"), METHOD_NOT_ALLOWED,
+        "Method not documented", "Use one of the methods in Allow.";
+    SchemaUnknownContentType "schema-unknown-content-type" Protection("request_schema"), UNSUPPORTED_MEDIA_TYPE,
+        "Content-Type not documented", "Send one of the media types that the detail names.";
     RequestTimeout "request-timeout" Protection("request_timeout"), GATEWAY_TIMEOUT,
         "The service took too long", "Try again later; ask for less at once.";
     OverCapacity "over-capacity" Protection("concurrency_limit"), SERVICE_UNAVAILABLE,
@@ -213,8 +222,9 @@ pub struct Denial {
     pub internal: Cow<'static, str>,
     /// Sent as `Retry-After`, rounded up to whole seconds.
     pub retry_after: Option<Duration>,
-    /// Sent as `WWW-Authenticate` with a 401 (RFC 9110, 11.6.1).
-    pub challenge: Option<&'static str>,
+    /// What its status needs beside: `WWW-Authenticate` with a 401 (RFC 9110, 11.6.1), `Allow` with
+    /// a 405 (15.5.6).
+    pub header: Option<Box<(HeaderName, HeaderValue)>>,
     /// The parts of the request that are at fault, where a check can name them.
     pub errors: Vec<FieldError>,
 }
@@ -243,7 +253,7 @@ impl Denial {
             detail: detail.into(),
             internal: Cow::Borrowed(""),
             retry_after: None,
-            challenge: None,
+            header: None,
             errors: Vec::new(),
         }
     }
@@ -257,7 +267,14 @@ impl Denial {
 
     #[must_use]
     pub fn challenge(mut self, challenge: &'static str) -> Self {
-        self.challenge = Some(challenge);
+        self.header = Some(Box::new((WWW_AUTHENTICATE, HeaderValue::from_static(challenge))));
+        self
+    }
+
+    /// Names the methods that there are, with commas between.
+    #[must_use]
+    pub fn allow(mut self, methods: &str) -> Self {
+        self.header = HeaderValue::from_str(methods).ok().map(|methods| Box::new((ALLOW, methods)));
         self
     }
 
@@ -299,11 +316,11 @@ pub enum Rendering {
 impl Rendering {
     /// HTML only where a browser is navigating; every program gets JSON.
     pub fn for_request(headers: &http::HeaderMap) -> Self {
-        const SEC_FETCH_MODE: http::HeaderName = http::HeaderName::from_static("sec-fetch-mode");
+        const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
         if let Some(mode) = headers.get(SEC_FETCH_MODE) {
             return if mode == "navigate" { Self::Html } else { Self::Json };
         }
-        let accept = headers.get(http::header::ACCEPT).map(http::HeaderValue::as_bytes);
+        let accept = headers.get(http::header::ACCEPT).map(HeaderValue::as_bytes);
         match accept {
             Some(accept) if accept.starts_with(b"text/html") => Self::Html,
             _ => Self::Json,
@@ -464,7 +481,7 @@ mod tests {
         for (fields, want) in cases {
             let headers = fields
                 .iter()
-                .map(|(n, v)| (n.parse::<http::HeaderName>().unwrap(), v.parse().unwrap()))
+                .map(|(n, v)| (n.parse::<HeaderName>().unwrap(), v.parse().unwrap()))
                 .collect();
             assert_eq!(Rendering::for_request(&headers), want, "{fields:?}");
         }

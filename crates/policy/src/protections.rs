@@ -12,6 +12,7 @@ pub mod host_allowlist;
 pub mod injection;
 pub mod ip_filter;
 pub mod rate_limit;
+pub mod request_schema;
 pub mod request_timeout;
 pub mod security_headers;
 pub mod signature;

@@ -14,8 +14,8 @@ use crate::problem::Code;
 use crate::protection::Protection;
 use crate::protections::{
     access, body_limit, body_syntax, concurrency_limit, content_security_policy, cors, csrf,
-    header_limit, host_allowlist, injection, ip_filter, rate_limit, request_timeout,
-    security_headers, signature, vocabulary,
+    header_limit, host_allowlist, injection, ip_filter, rate_limit, request_schema,
+    request_timeout, security_headers, signature, vocabulary,
 };
 use crate::route::RoutePattern;
 use crate::source::{Source, Sources};
@@ -38,6 +38,7 @@ pub struct Protect {
     pub body_syntax: body_syntax::Config,
     pub injection: injection::Config,
     pub vocabulary: vocabulary::Config,
+    pub request_schema: request_schema::Config,
     pub request_timeout: request_timeout::Config,
     pub concurrency_limit: concurrency_limit::Config,
 }
@@ -59,6 +60,7 @@ pub static REGISTRY: &[&Entry] = &[
     &body_syntax::ENTRY,
     &injection::ENTRY,
     &vocabulary::ENTRY,
+    &request_schema::ENTRY,
     &request_timeout::ENTRY,
     &concurrency_limit::ENTRY,
 ];

@@ -79,6 +79,32 @@ impl fmt::Display for Source {
 
 serde_as_text!(Source);
 
+/// A source that is a file unless it says otherwise: `openapi.yaml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSource(pub Source);
+
+impl FromStr for FileSource {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(source) => Ok(Self(source)),
+            Err(_) if text.is_empty() || text.starts_with("env:") || text.contains("://") => {
+                Err(SourceError)
+            }
+            Err(_) => Ok(Self(Source::File(PathBuf::from(text)))),
+        }
+    }
+}
+
+impl fmt::Display for FileSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+serde_as_text!(FileSource);
+
 /// The texts of all sources that the settings name, as far as they could be read.
 #[derive(Clone, Default)]
 pub struct Sources(HashMap<Source, Result<Arc<[u8]>, String>>);
@@ -157,6 +183,20 @@ mod tests {
         ] {
             let fault = text.parse::<Source>().unwrap_err().to_string();
             assert!(!fault.contains("hunter2"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_file_needs_no_prefix() {
+        for (text, want) in [
+            ("openapi.yaml", "file:openapi.yaml"),
+            ("file:openapi.yaml", "file:openapi.yaml"),
+            ("env:OPENAPI", "env:OPENAPI"),
+        ] {
+            assert_eq!(text.parse::<FileSource>().unwrap().to_string(), want);
+        }
+        for text in ["", "env:", "http://api.example/openapi.yaml"] {
+            assert!(text.parse::<FileSource>().is_err(), "{text}");
         }
     }
 

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE,
-    WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -370,8 +369,8 @@ impl<'a> Exchange<'a> {
         if self.rendering == Rendering::Html {
             headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(OWN_PAGES_CSP));
         }
-        if let Some(challenge) = denial.challenge {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        if let Some((name, value)) = denial.header.as_deref() {
+            headers.insert(name, value.clone());
         }
         if let Some(seconds) = denial.retry_after_secs() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -36,6 +36,18 @@ allow = ["admin"]
 isolation = true
 "#;
 
+/// What `OPENAPI` has: a document of two operations.
+const OPENAPI: &str = r#"
+openapi: 3.1.0
+paths:
+  /notes:
+    get: {}
+    post:
+      requestBody:
+        content:
+          application/json: { schema: { required: [text], properties: { text: { maxLength: 3 } } } }
+"#;
+
 /// A running gateway. Dropping it ends it.
 pub(crate) struct Gateway {
     running: Running,
@@ -117,6 +129,7 @@ fn prepare(upstreams: Vec<String>, listen: &str, toml: &str) -> (TempDir, Inputs
             ("WEBHOOK_SECRET", WEBHOOK_SECRET),
             ("API_KEYS", API_KEYS),
             ("AUTHZ", AUTHZ),
+            ("OPENAPI", OPENAPI),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec(),

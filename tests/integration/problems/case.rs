@@ -100,6 +100,15 @@ const CSRF_TOKEN: &str = "[protect.csrf]\nmode = \"enforce\"\nstrategy = \"token
 
 const SYNTAX: &str = "[protect.body_syntax]\nmode = \"enforce\"";
 
+const OPENAPI: &str = "[protect.request_schema]\nmode = \"enforce\"\nopenapi = \"env:OPENAPI\"";
+
+fn to_notes(kind: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST /notes HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+}
+
 const STAGES: &str = r#"
 [protect.vocabulary]
 mode = "enforce"
@@ -393,6 +402,16 @@ fn of_bodies() -> Vec<Case> {
         Case {
             errors: &["/stages/1"],
             ..case("vocabulary-mismatch", STAGES, json("", "{\"stages\": [\"Seed\", \"sead\"]}"))
+        },
+        Case {
+            errors: &["/text"],
+            ..case("schema-mismatch", OPENAPI, to_notes("application/json", "{\"text\": \"long\"}"))
+        },
+        case("schema-unknown-route", OPENAPI, "GET /other HTTP/1.1\r\nHost: a\r\n\r\n"),
+        case("schema-unknown-method", OPENAPI, "DELETE /notes HTTP/1.1\r\nHost: a\r\n\r\n"),
+        Case {
+            errors: &["header:content-type"],
+            ..case("schema-unknown-content-type", OPENAPI, to_notes("text/plain", "any"))
         },
         case("unsupported-coding", SYNTAX, json("Content-Encoding: br\r\n", "{}")),
         Case {

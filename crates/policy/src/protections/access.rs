@@ -715,7 +715,7 @@ mod tests {
         {
             let denial = Sample::new("GET", "/api/a", &[(name, value)]).denial(&*rule);
             assert!(!format!("{denial:?}").contains("hunter2"), "{denial:?}");
-            assert!(denial.challenge.is_some());
+            assert!(denial.header.is_some());
         }
     }
 
