@@ -243,7 +243,8 @@ mod tests {
                 // A complaint can be gone when its client comes back to it, and a report of
                 // the sort that browsers send has no taker here.
                 Manners::Good => assert!(classes.client_error * 10 <= client.sent, "{client:?}"),
-                Manners::Sloppy => assert_eq!(classes.client_error, 0, "{client:?}"),
+                // The service knows one spelling of each stage.
+                Manners::Sloppy => assert!(classes.client_error * 4 <= client.sent, "{client:?}"),
                 Manners::Hostile => assert!(classes.client_error > 0, "{client:?}"),
             }
         }

@@ -1,6 +1,7 @@
 //! The sloppy client: a batch that means well. It sends all it has at once, knows the service by
 //! an old host name, writes with somebody's session cookie from another site's origin without
-//! saying how (no Fetch Metadata), and uploads traces without a look at their size.
+//! saying how (no Fetch Metadata), uploads traces without a look at their size, and writes the
+//! stages of companies as its own people do.
 
 use bytes::Bytes;
 use http::{Method, header};
@@ -16,6 +17,9 @@ const UPLOAD_EVERY: u64 = 20;
 /// 24 steps of 64,000 bytes: about one and a half mebibytes.
 const UPLOAD_STEPS: usize = 24;
 const UPLOAD_STEP_BYTES: usize = 64_000;
+
+/// How the batch spells stages: one as the service does, two in other ways, one wrongly.
+const STAGES: [&str; 4] = ["series-a", "Series A", "IPO", "serie-a"];
 
 pub(super) struct Batch {
     caller: Caller,
@@ -73,7 +77,8 @@ impl Script for Batch {
                 with_json(self.request(Method::POST, "/api/complaints"), &body)
             }
             6 => {
-                let body = json!({ "name": "Brightwater", "stage": "series-a", "employees": 31 });
+                let stage = *random.pick(&STAGES);
+                let body = json!({ "name": "Brightwater", "stage": stage, "employees": 31 });
                 with_json(self.request(Method::PUT, "/api/companies/brightwater"), &body)
             }
             _ => without_body(self.request(Method::GET, "/api/complaints?limit=100")),

@@ -2,8 +2,8 @@
 //!
 //! 1. Looked at are the path, the query, cookies, the header fields that the config names, and the
 //!    body: fields of forms, strings and names of JSON, parts of multipart bodies, and text.
-//! 2. A body that says nothing of its type, or that it is text, is looked at as whatever it can be
-//!    read as: a service may do so, too.
+//! 2. A body that is text is looked at as whatever it can be read as: a service may do so, too. So
+//!    is one that does not say its type, where `untyped_bodies` says so.
 //! 3. Each value is read as it is and after the decodings that a service might apply; see
 //!    `detect.rs` for how an attack is told from prose.
 //! 4. Fields on the allow list may carry code. A finding names the field and a fingerprint, and
@@ -21,7 +21,7 @@ use crate::detect::fields::{Allow, AllowList, FieldFinding, Fields, Of};
 use crate::detect::{Kind, Kinds};
 use crate::mode::ModeSetting;
 use crate::problem::{Code, Denial, FieldError};
-use crate::protection::{BodyLength, Effects, Outcome, Protection, Request};
+use crate::protection::{Effects, Outcome, Protection, Request};
 use crate::registry::{BuildError, Entry, settings_of};
 
 pub const ENTRY: Entry = Entry {
@@ -42,6 +42,7 @@ pub const ENTRY: Entry = Entry {
 pub struct Config {
     pub mode: ModeSetting,
     pub look_for: LookFor,
+    pub untyped_bodies: UntypedBodies,
     /// Header fields that are looked at. None by default: few services read any into a query or
     /// a page, and the operator knows which.
     pub headers: Vec<String>,
@@ -51,6 +52,17 @@ pub struct Config {
     pub allow_sql: Vec<String>,
     /// Fields that may carry HTML and scripts.
     pub allow_xss: Vec<String>,
+}
+
+/// What becomes of a body without a Content-Type. Passed by default: it may come piece by piece, as
+/// an answer to what its client is sent, and most services read no such body. Those that read JSON
+/// whatever its type need the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UntypedBodies {
+    #[default]
+    Pass,
+    Read,
 }
 
 /// What is looked for; both by default.
@@ -68,6 +80,7 @@ impl Default for Config {
         Self {
             mode: ENTRY.default_mode,
             look_for: LookFor::Both,
+            untyped_bodies: UntypedBodies::Pass,
             headers: Vec::new(),
             allow: Vec::new(),
             allow_sql: Vec::new(),
@@ -81,6 +94,7 @@ const HEADERS_MAX: usize = 32;
 
 struct Injection {
     kinds: Kinds,
+    untyped_bodies: UntypedBodies,
     headers: Vec<HeaderName>,
     allow: AllowList,
 }
@@ -116,7 +130,7 @@ impl Injection {
             LookFor::Sql => Kinds::Sql,
             LookFor::Xss => Kinds::Xss,
         };
-        Ok(Self { kinds, headers, allow })
+        Ok(Self { kinds, untyped_bodies: config.untyped_bodies, headers, allow })
     }
 }
 
@@ -125,8 +139,7 @@ impl Protection for Injection {
         has_syntax(request.headers)
             || match media_of(request.headers) {
                 Media::Text => true,
-                // A body that may come piece by piece, as an answer to what it got, is left alone.
-                Media::Undeclared => matches!(request.body, BodyLength::Declared(_)),
+                Media::Undeclared => self.untyped_bodies == UntypedBodies::Read,
                 _ => false,
             }
     }
@@ -222,7 +235,7 @@ mod tests {
 
     #[test]
     fn every_part_of_a_request_is_looked_at() {
-        let rule = build(&ENTRY, "headers = [\"referer\"]");
+        let rule = build(&ENTRY, "headers = [\"referer\"]\nuntyped_bodies = \"read\"");
         let json = ("content-type", "application/json");
         let form = ("content-type", "application/x-www-form-urlencoded");
         let parts = ("content-type", "multipart/form-data; boundary=b");
@@ -303,18 +316,16 @@ mod tests {
 
     #[test]
     fn a_body_is_read_unless_it_is_of_another_kind_or_may_be_a_stream() {
-        let rule = build(&ENTRY, "");
-        for (kind, body, want) in [
-            ("application/json", BodyLength::Unknown, true),
-            ("text/plain", BodyLength::Unknown, true),
-            ("image/png", BodyLength::Declared(5), false),
-            ("", BodyLength::Declared(5), true),
-            ("", BodyLength::Unknown, false),
+        let (pass, read) = (build(&ENTRY, ""), build(&ENTRY, "untyped_bodies = \"read\""));
+        let kind = |kind: &'static str| Sample::new("POST", "/", &[("content-type", kind)]);
+        for (name, sample, want) in [
+            ("JSON", kind("application/json"), (true, true)),
+            ("text", kind("text/plain"), (true, true)),
+            ("an image", kind("image/png"), (false, false)),
+            ("no type", Sample::new("POST", "/", &[]), (false, true)),
         ] {
-            let fields = [("content-type", kind)];
-            let mut sample = Sample::new("POST", "/", if kind.is_empty() { &[] } else { &fields });
-            sample.body = body;
-            assert_eq!(rule.reads_body(&sample.request()), want, "{kind} {body:?}");
+            let request = sample.request();
+            assert_eq!((pass.reads_body(&request), read.reads_body(&request)), want, "{name}");
         }
     }
 

@@ -17,6 +17,8 @@ use super::{StartError, serve};
 use crate::config::{Flags, Inputs};
 
 const CONFIG: &str = include_str!("demo/config.toml");
+const AUTHZ: &str = include_str!("demo/authz.toml");
+const API_KEYS: &str = include_str!("demo/api-keys.toml");
 
 /// The clients' seed: the demo is the same each time.
 const SEED: u64 = 7;
@@ -55,7 +57,7 @@ pub fn run(options: &DemoOptions) -> Result<(), StartError> {
         std::fs::write(&file, CONFIG).context("failed to write the demo's config")?;
         let running = super::start(Inputs {
             file: Some(file),
-            env: Vec::new(),
+            env: env(),
             flags: Flags {
                 upstreams: vec![format!("http://{}", service.addr())],
                 listen: Some(free_port(TRAFFIC_PORT).to_string()),
@@ -98,6 +100,18 @@ pub fn run(options: &DemoOptions) -> Result<(), StartError> {
         }
         Ok(())
     })
+}
+
+/// What the config names.
+fn env() -> Vec<(String, String)> {
+    let openapi = seaworthy_demo::openapi().to_string();
+    [
+        ("HELPDESK_OPENAPI", openapi.as_str()),
+        ("HELPDESK_AUTHZ", AUTHZ),
+        ("HELPDESK_API_KEYS", API_KEYS),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
 }
 
 /// Waits for the time to be over, or for Ctrl-C or SIGTERM.

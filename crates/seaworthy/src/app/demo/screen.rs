@@ -80,13 +80,42 @@ fn line(view: &LiveView) -> String {
     )
 }
 
+/// Rules of one protection that have a row each; more share one.
+const ROWS_MAX: usize = 4;
+
+/// The rules, those of a protection with many routes in one row.
+fn grouped(rules: &[RuleView]) -> Vec<RuleView> {
+    let count =
+        |protection: &str| rules.iter().filter(|rule| rule.protection == protection).count();
+    let mut rows: Vec<RuleView> = Vec::new();
+    for rule in rules {
+        let many = count(rule.protection);
+        let first = rows.iter_mut().find(|row| row.protection == rule.protection);
+        match first {
+            Some(row) if many > ROWS_MAX => {
+                row.evaluated += rule.evaluated;
+                row.would_deny += rule.would_deny;
+                row.denied += rule.denied;
+                row.harm += rule.harm;
+            }
+            _ if many > ROWS_MAX => {
+                let name = format!("{} ({many} rules)", rule.protection);
+                rows.push(RuleView { rule: name, ..rule.clone() });
+            }
+            _ => rows.push(rule.clone()),
+        }
+    }
+    rows
+}
+
 fn table(rules: &[RuleView]) -> String {
+    let rules = grouped(rules);
     let width = rules.iter().map(|rule| rule.rule.len()).max().unwrap_or(0).max(10);
     let mut out = format!(
         "{:width$}  {:12} {:>10} {:>11} {:>8} {:>8}\n",
         "rule", "mode", "evaluated", "would deny", "denied", "harm"
     );
-    for rule in rules {
+    for rule in &rules {
         writeln!(
             out,
             "{:width$}  {:12} {:>10} {:>11} {:>8} {:>8}",
