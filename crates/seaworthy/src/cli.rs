@@ -10,6 +10,7 @@ mod demo;
 mod init;
 mod protections;
 mod requests;
+mod schema;
 mod serve;
 mod table;
 mod vocabulary;
@@ -46,6 +47,8 @@ enum Command {
     Requests(requests::Requests),
     #[command(subcommand)]
     Vocabulary(vocabulary::Vocabulary),
+    #[command(subcommand)]
+    Schema(schema::Schema),
     #[command(subcommand)]
     Authz(authz::Authz),
     Completions(completions::Completions),
@@ -114,6 +117,7 @@ impl Command {
             Self::Protections(command) => command.run(surroundings),
             Self::Requests(command) => command.run(surroundings),
             Self::Vocabulary(command) => command.run(surroundings),
+            Self::Schema(command) => command.run(surroundings),
             Self::Authz(command) => command.run(surroundings),
             Self::Completions(command) => Ok(command.run()),
         }

@@ -1,17 +1,20 @@
 //! `seaworthy authz`
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, Subcommand};
+use http::Method;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
+use seaworthy_policy::openapi::{Document, DocumentFault, Operation};
 use seaworthy_policy::protections::access::matrix::{Matrix, Roles};
 use serde::Serialize;
 
 use super::{Answer, ConfigFile, Surroundings};
-use crate::config::{self, Flags};
+use crate::config::{self, Config, Flags};
 use crate::exit::{Exit, Failure};
 
 /// Show who may call what; make API keys
@@ -31,11 +34,16 @@ pub(super) enum Authz {
 Examples:
   seaworthy authz matrix
   seaworthy authz matrix --config staging.toml --json
+  seaworthy authz matrix --openapi openapi.yaml
 
-A route without a row is denied; the most specific row of a request decides.")]
+Operations of the OpenAPI document that no row decides of are listed; it then exits with 1. A route
+without a row is denied; the most specific row of a request decides.")]
 pub(super) struct PrintMatrix {
     #[command(flatten)]
     file: ConfigFile,
+    /// An OpenAPI document to hold it against; else that of the config
+    #[arg(long, value_name = "FILE")]
+    openapi: Option<PathBuf>,
     /// Print it as JSON
     #[arg(long)]
     json: bool,
@@ -82,6 +90,9 @@ struct Printed<'a> {
     tenant_isolation: bool,
     across_tenants: Vec<&'a str>,
     rows: Vec<PrintedRow<'a>>,
+    /// Operations of the OpenAPI document that no row decides of; absent without a document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    without_row: Option<Vec<String>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -93,7 +104,8 @@ struct PrintedRow<'a> {
 
 impl PrintMatrix {
     fn run(self, surroundings: Surroundings) -> Result<Answer, Failure> {
-        let config = config::inspect(&self.file.inputs(Flags::default(), surroundings))?;
+        let Self { file, openapi, json } = self;
+        let config = config::inspect(&file.inputs(Flags::default(), surroundings))?;
         let Some(source) = &config.protect.access.matrix else {
             let said = "the config names no matrix: set `protect.access.matrix`, such as \
                         \"file:authz.toml\"";
@@ -103,12 +115,47 @@ impl PrintMatrix {
         let text = config.sources.bytes(source).map_err(|why| Failure::new(Exit::Config, why))?;
         let matrix =
             Matrix::read(text).map_err(|faults| Failure::new(Exit::Config, faults.join("\n")))?;
-        let printed = print(&matrix);
-        if self.json {
-            return Ok(Answer::json(&printed, Exit::Ok));
+        let document = document(openapi.as_deref(), &config)?;
+        let without_row = document.map(|document| without_row(&matrix, &document));
+        let exit = match &without_row {
+            Some(missing) if !missing.is_empty() => Exit::No,
+            _ => Exit::Ok,
+        };
+        let printed = Printed { without_row, ..print(&matrix) };
+        if json {
+            return Ok(Answer::json(&printed, exit));
         }
-        Ok(Answer::ok(table(&printed)))
+        Ok(Answer { text: table(&printed), exit })
     }
+}
+
+/// The document that the command line or the config names.
+fn document(path: Option<&Path>, config: &Config) -> Result<Option<Document>, Failure> {
+    let text = match (path, &config.protect.request_schema.openapi) {
+        (Some(path), _) => std::fs::read(path)
+            .map_err(|error| Failure::new(Exit::BadData, format!("{}: {error}", path.display())))?,
+        (None, Some(file)) => {
+            let text = config.sources.bytes(&file.0);
+            text.map_err(|why| Failure::new(Exit::Config, why))?.to_vec()
+        }
+        (None, None) => return Ok(None),
+    };
+    let fault = |faults: Vec<DocumentFault>| {
+        let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        Failure::new(Exit::BadData, lines.join("\n"))
+    };
+    Document::read(&text).map(Some).map_err(fault)
+}
+
+/// The operations of `document` that no row of `matrix` decides of.
+fn without_row(matrix: &Matrix, document: &Document) -> Vec<String> {
+    let undecided = document.operations().iter().map(Operation::pattern).filter(|pattern| {
+        let method = pattern.method.as_ref().unwrap_or(&Method::GET);
+        // A parameter stands for any segment: one that no row has literally.
+        let path = pattern.path.replace(['{', '}'], "-");
+        matrix.find(method, &path).is_none()
+    });
+    undecided.map(ToString::to_string).collect()
 }
 
 fn print(matrix: &Matrix) -> Printed<'_> {
@@ -130,6 +177,7 @@ fn print(matrix: &Matrix) -> Printed<'_> {
         tenant_isolation: matrix.isolation,
         across_tenants: named(matrix.across).0,
         rows: rows.collect(),
+        without_row: None,
     }
 }
 
@@ -164,6 +212,16 @@ fn table(printed: &Printed<'_>) -> String {
         }
     }
     text.push('\n');
+    match printed.without_row.as_deref() {
+        None => {}
+        Some([]) => text.push_str("Every operation of the document has a row.\n"),
+        Some(missing) => {
+            text.push_str("\nOperations of the document without a row:\n");
+            for operation in missing {
+                writeln!(text, "  {operation}").expect("a String takes every write");
+            }
+        }
+    }
     text
 }
 
@@ -234,6 +292,11 @@ mod tests {
              What has no row is denied. Everybody stays within their own tenant, but for: admin.\n"
         );
         assert_eq!(print(&matrix).rows[1].deny, ["anonymous"]);
+        let document = Document::read(
+            b"openapi: 3.1.0\npaths: { /healthz: { get: {} }, /other: { get: {} },\n\
+              '/api/{id}': { get: { parameters: [{ name: id, in: path, required: true, schema: {} }] } } }",
+        );
+        assert_eq!(without_row(&matrix, &document.unwrap()), ["GET /other"]);
     }
 
     #[test]
