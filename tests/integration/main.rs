@@ -4,6 +4,7 @@
 //! system chooses, in a temporary folder, before services that the test controls.
 
 mod announcements;
+mod bodies;
 mod connections;
 mod edges;
 mod first_day;
