@@ -7,6 +7,7 @@ mod announcements;
 mod bodies;
 mod connections;
 mod edges;
+mod fetched_keys;
 mod first_day;
 mod harness;
 mod hostile;

@@ -1,6 +1,6 @@
-//! Texts that settings name and that are kept elsewhere: a file, or an environment variable.
+//! Texts that settings name and that are kept elsewhere: a file, an environment variable, a URL.
 //!
-//! Policy reads neither. A protection lists the sources that its settings name, whoever builds
+//! Policy reads none of them. A protection lists the sources that its settings name, whoever builds
 //! it reads them, and hands all of them over as [`Sources`].
 
 use std::collections::HashMap;
@@ -113,6 +113,14 @@ impl Sources {
     /// `text` is what the source has, or why it cannot be read, as a clause.
     pub fn insert(&mut self, source: Source, text: Result<Vec<u8>, String>) {
         self.0.insert(source, text.map(Arc::from));
+    }
+
+    /// The URLs among them, whether they have been fetched or not.
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().filter_map(|source| match source {
+            Source::Url(url) => Some(&**url),
+            Source::File(_) | Source::Env(_) => None,
+        })
     }
 
     pub fn contains(&self, source: &Source) -> bool {

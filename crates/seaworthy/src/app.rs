@@ -7,6 +7,7 @@
 mod announce;
 mod compile;
 pub mod demo;
+mod fetch;
 mod key;
 pub(crate) mod log;
 mod metrics;
@@ -31,7 +32,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::compile::Ground;
-use self::metrics::ReloadMetrics;
+use self::metrics::{FetchMetrics, ReloadMetrics};
 use self::reload::Reloader;
 use crate::config::{self, Config, Faults, Inputs};
 
@@ -60,6 +61,7 @@ pub struct Running {
     reloader: Reloader,
     pump: pump::Pump,
     watching: JoinHandle<()>,
+    fetching: JoinHandle<()>,
     drain_timeout: Duration,
     draining: watch::Sender<bool>,
 }
@@ -67,9 +69,17 @@ pub struct Running {
 /// Loads the config of `inputs` and starts everything on the current runtime.
 ///
 /// Nothing is listened on before the config is whole and the store is open.
-pub async fn start(inputs: Inputs) -> Result<Running, StartError> {
-    let config = config::load(&inputs).map_err(StartError::Config)?;
+pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
+    let mut config = config::load(&inputs).map_err(StartError::Config)?;
     log::start(config.log.format, &config.log.level);
+    let fetched = fetch::first(config.sources.urls().map(str::to_owned).collect()).await;
+    if !fetched.is_empty() {
+        match config::load(&Inputs { fetched: fetched.clone(), ..inputs.clone() }) {
+            Ok(whole) => (config, inputs.fetched) = (whole, fetched),
+            // The config is right without it: what was fetched is not, and is tried again.
+            Err(faults) => tracing::error!("what was fetched cannot be used: {faults}"),
+        }
+    }
     let clock = Clock::start();
     let names = Arc::new(Names::new());
     let dir = config.store.dir.clone();
@@ -96,7 +106,9 @@ pub async fn start(inputs: Inputs) -> Result<Running, StartError> {
         flush_every: config.store.telemetry.flush_every.as_duration(),
     });
     let live = pump.live();
-    let registry = Arc::new(metrics::registry(counters, &telemetry, &pump, &reload_metrics));
+    let fetch_metrics = FetchMetrics::default();
+    let registry = metrics::registry(counters, &telemetry, &pump, &reload_metrics, &fetch_metrics);
+    let registry = Arc::new(registry);
     let (draining, draining_seen) = watch::channel(false);
     let publisher = gateway.publisher();
     let ready = readiness(publisher.clone(), telemetry.clone(), clock, draining_seen);
@@ -120,6 +132,7 @@ pub async fn start(inputs: Inputs) -> Result<Running, StartError> {
         reload_metrics,
     );
     let watching = tokio::spawn(reloader.clone().watch_files());
+    let fetching = tokio::spawn(fetch::run(reloader.clone(), fetch_metrics));
     Ok(Running {
         gateway,
         console,
@@ -128,6 +141,7 @@ pub async fn start(inputs: Inputs) -> Result<Running, StartError> {
         reloader,
         pump,
         watching,
+        fetching,
         drain_timeout: config.listen.drain_timeout.as_duration(),
         draining,
     })
@@ -172,6 +186,7 @@ impl Running {
     pub async fn stop(self) {
         self.draining.send_replace(true);
         self.watching.abort();
+        self.fetching.abort();
         self.reloader.stop();
         let (gateway, within) = (self.gateway, self.drain_timeout);
         let drained = tokio::task::spawn_blocking(move || gateway.drain(within)).await;

@@ -172,7 +172,12 @@ struct Overrides {
 
 impl ConfigFile {
     fn inputs(self, flags: Flags, surroundings: Surroundings) -> Inputs {
-        Inputs { file: self.config.or_else(find_file), env: surroundings.env, flags }
+        Inputs {
+            file: self.config.or_else(find_file),
+            env: surroundings.env,
+            flags,
+            ..Inputs::default()
+        }
     }
 }
 

@@ -25,6 +25,7 @@ mod stamp;
 mod store;
 mod tree;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path as FilePath, PathBuf};
@@ -63,6 +64,9 @@ pub const FILE_NAME: &str = "seaworthy.toml";
 /// A config file has a few kilobytes; 512 routes with every key have less than this.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
+/// What each URL has that could be fetched.
+pub type Fetched = BTreeMap<String, Vec<u8>>;
+
 /// Everything that a config is made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inputs {
@@ -72,6 +76,8 @@ pub struct Inputs {
     /// passed over.
     pub env: Vec<(String, String)>,
     pub flags: Flags,
+    /// What has been fetched of the URLs that the config names.
+    pub fetched: Fetched,
 }
 
 impl Inputs {
@@ -163,7 +169,7 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
     let sections: Sections = read::read(&tree, &Path::default(), &mut report);
     let routes = route::read_all(&tree, &mut report);
     let protects = routes.list.iter().map(|route| &route.protect).chain([&sections.protect]);
-    let sources = sources::read_all(protects, &inputs.env, &mut stamps);
+    let sources = sources::read_all(protects, inputs, &mut stamps);
     check(&sections, &sources, &tree, &mut report);
     route::check(&routes, &sections.protect, &sources, &mut report);
     if upstreams == Upstreams::Required && sections.service.upstreams.is_empty() {

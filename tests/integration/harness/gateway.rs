@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use seaworthy::app::{self, LiveView, Running};
-use seaworthy::config::{Flags, Inputs};
+use seaworthy::config::{Fetched, Flags, Inputs};
 use tempfile::TempDir;
 
 /// What the variable `WEBHOOK_SECRET` of every gateway has.
@@ -133,6 +133,7 @@ fn prepare(upstreams: Vec<String>, listen: &str, toml: &str) -> (TempDir, Inputs
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec(),
+        fetched: Fetched::default(),
         flags: Flags {
             upstreams,
             listen: Some(listen.to_owned()),

@@ -14,7 +14,7 @@ use seaworthy_demo::{Clients, ClientsConfig, ClientsReport, Service, ServiceConf
 use serde::Serialize;
 
 use super::{StartError, serve};
-use crate::config::{Flags, Inputs};
+use crate::config::{Fetched, Flags, Inputs};
 
 const CONFIG: &str = include_str!("demo/config.toml");
 const AUTHZ: &str = include_str!("demo/authz.toml");
@@ -58,6 +58,7 @@ pub fn run(options: &DemoOptions) -> Result<(), StartError> {
         let running = super::start(Inputs {
             file: Some(file),
             env: env(),
+            fetched: Fetched::default(),
             flags: Flags {
                 upstreams: vec![format!("http://{}", service.addr())],
                 listen: Some(free_port(TRAFFIC_PORT).to_string()),

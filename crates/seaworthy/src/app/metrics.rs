@@ -23,12 +23,21 @@ pub(super) struct ReloadMetrics {
     pub(super) succeeded: Counter,
 }
 
+/// What the fetches of URLs count.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FetchMetrics {
+    /// URLs whose newest fetch has failed.
+    pub(super) failing: Gauge,
+    pub(super) failures: Counter,
+}
+
 /// Builds the registry. Each call makes a new one, so two gateways in a process do not meet.
 pub(super) fn registry(
     counters: Arc<GatewayMetrics>,
     telemetry: &Telemetry,
     pump: &Pump,
     reload: &ReloadMetrics,
+    fetch: &FetchMetrics,
 ) -> Registry {
     let mut registry = Registry::default();
     registry.register(
@@ -45,6 +54,16 @@ pub(super) fn registry(
         "seaworthy_config_reloads",
         "Configs put in force after the first",
         reload.succeeded.clone(),
+    );
+    registry.register(
+        "seaworthy_fetch_failing",
+        "URLs of the config whose newest fetch has failed",
+        fetch.failing.clone(),
+    );
+    registry.register(
+        "seaworthy_fetch_failures",
+        "Fetches of URLs of the config that have failed",
+        fetch.failures.clone(),
     );
     registry.register(
         "seaworthy_log_lines_suppressed",

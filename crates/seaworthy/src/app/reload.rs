@@ -6,19 +6,20 @@
 //! miss what Kubernetes does to a mounted config (a symlink is swapped) and what network file
 //! systems do not tell.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use seaworthy_proxy::Publisher;
 use seaworthy_proxy::upstream::health::{self, HealthChecks};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::compile::{self, Ground, Rule};
 use super::metrics::ReloadMetrics;
 use super::pump::Change;
-use crate::config::{self, Config, Inputs, Stamps};
+use crate::config::{self, Config, Fetched, Inputs, Stamps};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -35,6 +36,8 @@ struct Shared {
     publisher: Publisher,
     changes: mpsc::Sender<Change>,
     metrics: ReloadMetrics,
+    /// Told of each reload that was asked for.
+    reloaded: Notify,
     /// One reload at a time: SIGHUP and the file's watcher may come together.
     turn: tokio::sync::Mutex<()>,
     // Read and replaced by the reload whose turn it is, and emptied at the end.
@@ -46,6 +49,9 @@ struct State {
     checks: Option<JoinHandle<()>>,
     /// What the config in force was read from, as it was then.
     stamps: Stamps,
+    /// What it has of its URLs.
+    fetched: Fetched,
+    urls: Vec<String>,
 }
 
 /// What a reload cannot change, because it is settled when the parts start.
@@ -84,6 +90,7 @@ impl Reloader {
         metrics: ReloadMetrics,
     ) -> Self {
         let checks = start_checks(&publisher, checks);
+        let fetched = inputs.fetched.clone();
         Self {
             shared: Arc::new(Shared {
                 inputs,
@@ -92,8 +99,15 @@ impl Reloader {
                 publisher,
                 changes,
                 metrics,
+                reloaded: Notify::new(),
                 turn: tokio::sync::Mutex::new(()),
-                state: Mutex::new(State { rules, checks, stamps: config.stamps.clone() }),
+                state: Mutex::new(State {
+                    rules,
+                    checks,
+                    stamps: config.stamps.clone(),
+                    fetched,
+                    urls: urls(config),
+                }),
             }),
         }
     }
@@ -102,11 +116,8 @@ impl Reloader {
     pub(super) async fn reload(&self) -> Result<(), String> {
         let shared = &self.shared;
         let _turn = shared.turn.lock().await;
-        let reloaded = {
-            let this = self.clone();
-            tokio::task::spawn_blocking(move || this.swap()).await
-        };
-        let outcome = reloaded.unwrap_or_else(|error| Err(error.to_string()));
+        let fetched = shared.state().fetched.clone();
+        let outcome = self.swap_with(fetched).await;
         let change = match &outcome {
             Ok((rules, generation)) => {
                 shared.metrics.failed.set(0);
@@ -123,12 +134,52 @@ impl Reloader {
         if shared.changes.send(change).await.is_err() {
             tracing::debug!("nobody shows the reload");
         }
+        shared.reloaded.notify_one();
         outcome.map(|_| ())
     }
 
-    fn swap(&self) -> Result<(Vec<Rule>, u64), String> {
+    /// Waits for the next reload.
+    pub(super) async fn reloaded(&self) {
+        self.shared.reloaded.notified().await;
+    }
+
+    /// The URLs of the config in force, and whether there is something of each.
+    pub(super) fn urls(&self) -> HashMap<String, bool> {
+        let state = self.shared.state();
+        let known = |url: &String| (url.clone(), state.fetched.contains_key(url));
+        state.urls.iter().map(known).collect()
+    }
+
+    /// Puts what was fetched of `url` in force, if the config is right with it.
+    pub(super) async fn take(&self, url: &str, bytes: Vec<u8>) -> Result<(), String> {
         let shared = &self.shared;
-        let config = config::load(&shared.inputs).map_err(|faults| faults.to_string())?;
+        let _turn = shared.turn.lock().await;
+        let mut fetched = shared.state().fetched.clone();
+        if fetched.get(url) == Some(&bytes) {
+            return Ok(());
+        }
+        fetched.insert(url.to_owned(), bytes);
+        let (rules, generation) = self
+            .swap_with(fetched)
+            .await
+            .map_err(|fault| format!("what {url} has now was not put in force: {fault}"))?;
+        tracing::info!(generation = generation + 1, "what {url} has now was put in force");
+        if shared.changes.send(Change::Config { rules, generation }).await.is_err() {
+            tracing::debug!("nobody shows the change");
+        }
+        Ok(())
+    }
+
+    async fn swap_with(&self, fetched: Fetched) -> Result<(Vec<Rule>, u64), String> {
+        let this = self.clone();
+        let swapped = tokio::task::spawn_blocking(move || this.swap(fetched)).await;
+        swapped.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    fn swap(&self, fetched: Fetched) -> Result<(Vec<Rule>, u64), String> {
+        let shared = &self.shared;
+        let inputs = Inputs { fetched, ..shared.inputs.clone() };
+        let config = config::load(&inputs).map_err(|faults| faults.to_string())?;
         let changed = shared.fixed.changed(&Fixed::of(&config));
         if !changed.is_empty() {
             let keys = changed.join(", ");
@@ -146,7 +197,9 @@ impl Reloader {
         }
         state.checks = start_checks(&shared.publisher, compiled.health);
         state.rules.clone_from(&compiled.rules);
+        state.urls = urls(&config);
         state.stamps = config.stamps;
+        state.fetched = inputs.fetched;
         Ok((compiled.rules, generation))
     }
 
@@ -184,6 +237,10 @@ impl Shared {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn urls(config: &Config) -> Vec<String> {
+    config.sources.urls().map(str::to_owned).collect()
 }
 
 fn start_checks(publisher: &Publisher, checks: Option<HealthChecks>) -> Option<JoinHandle<()>> {

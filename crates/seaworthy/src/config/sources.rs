@@ -7,6 +7,7 @@ use std::path::Path;
 use seaworthy_policy::registry::{Protect, REGISTRY};
 use seaworthy_policy::source::{SOURCE_BYTES_MAX, Source, Sources};
 
+use super::Inputs;
 use super::stamp::Stamps;
 
 /// Everything that the settings of `protects` name, the files among it being looked at in
@@ -14,7 +15,7 @@ use super::stamp::Stamps;
 /// it is built.
 pub(crate) fn read_all<'a>(
     protects: impl IntoIterator<Item = &'a Protect>,
-    env: &[(String, String)],
+    inputs: &Inputs,
     stamps: &mut Stamps,
 ) -> Sources {
     let mut sources = Sources::default();
@@ -24,7 +25,7 @@ pub(crate) fn read_all<'a>(
                 if let Source::File(path) = &source {
                     stamps.add(path);
                 }
-                let text = read(&source, env);
+                let text = read(&source, inputs);
                 sources.insert(source, text);
             }
         }
@@ -32,15 +33,16 @@ pub(crate) fn read_all<'a>(
     sources
 }
 
-fn read(source: &Source, env: &[(String, String)]) -> Result<Vec<u8>, String> {
+fn read(source: &Source, inputs: &Inputs) -> Result<Vec<u8>, String> {
     match source {
         Source::File(path) => read_file(path),
-        Source::Env(name) => env
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.clone().into_bytes())
+        Source::Env(name) => inputs
+            .variable(name)
+            .map(|value| value.as_bytes().to_vec())
             .ok_or_else(|| "is not set".to_owned()),
-        Source::Url(_) => Err("has not been fetched yet".to_owned()),
+        Source::Url(url) => {
+            inputs.fetched.get(url).cloned().ok_or_else(|| "has not been fetched yet".to_owned())
+        }
     }
 }
 
@@ -64,11 +66,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         std::fs::write(&path, "text").unwrap();
-        let env = [("A".to_owned(), "value".to_owned())];
-        let read = |source: Source| read(&source, &env);
+        let inputs = Inputs {
+            env: vec![("A".to_owned(), "value".to_owned())],
+            fetched: [("https://a.example/".to_owned(), b"keys".to_vec())].into(),
+            ..Inputs::default()
+        };
+        let read = |source: Source| read(&source, &inputs);
         assert_eq!(read(Source::File(path)), Ok(b"text".to_vec()));
         assert_eq!(read(Source::Env("A".to_owned())), Ok(b"value".to_vec()));
         assert_eq!(read(Source::Env("B".to_owned())), Err("is not set".to_owned()));
+        let url = |url: &str| read(Source::Url(url.to_owned()));
+        assert_eq!(url("https://a.example/"), Ok(b"keys".to_vec()));
+        assert_eq!(url("https://b.example/"), Err("has not been fetched yet".to_owned()));
         let missing = read(Source::File(dir.path().join("gone"))).unwrap_err();
         assert!(missing.starts_with("cannot be read: "), "{missing}");
     }
