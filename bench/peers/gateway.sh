@@ -8,5 +8,5 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 # Ten thousand connections need as many file descriptors on each side.
 ulimit -n "$(ulimit -Hn)"
-export PYTHONDONTWRITEBYTECODE=1
+export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$here/measure
 exec python3 "$here/gateway" "$@"

@@ -7,20 +7,18 @@ could not start.
 import argparse
 import datetime
 import json
-import os
-import platform
 import shutil
-import signal
 import sys
 import tempfile
 from pathlib import Path
 
 import load
+import peers
 import report
 import servers
+from command import Parser, duration, machine, main, progress, whole
 
-EXIT_USAGE = 64
-EXIT_UNAVAILABLE = 69
+HERE = Path(__file__).resolve().parent
 
 EXAMPLES = """\
 examples:
@@ -31,35 +29,11 @@ examples:
 """
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        self.print_usage(sys.stderr)
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
-
-
-def whole(least):
-    def parse(text):
-        value = int(text.replace("_", "").replace(",", ""))
-        if value < least:
-            raise ValueError
-        return value
-    parse.__name__ = f"whole number, at least {least}:"
-    return parse
-
-
-def duration(text):
-    """Seconds, from `10s` or `10`."""
-    value = int(text.removesuffix("s"))
-    if value < 1:
-        raise ValueError
-    return value
-
-
 def names(text):
     chosen = list(dict.fromkeys(filter(None, text.split(","))))
-    unknown = [name for name in chosen if name not in servers.MAKERS]
+    unknown = [name for name in chosen if name not in peers.MAKERS]
     if unknown:
-        known = ", ".join(servers.MAKERS)
+        known = ", ".join(peers.MAKERS)
         raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there are {known}")
     return chosen
 
@@ -68,7 +42,7 @@ def parse_options(arguments):
     parser = Parser(prog="gateway.sh", description=__doc__, epilog=EXAMPLES,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--peers", type=names, default=list(servers.MAKERS), metavar="NAMES",
+    add("--peers", type=names, default=list(peers.MAKERS), metavar="NAMES",
         help="which servers, in this order (default: nginx,haproxy,caddy,seaworthy)")
     add("--rounds", type=whole(1), default=3, metavar="N", help="interleaved rounds (default: 3)")
     add("--duration", type=duration, default=10, metavar="SECONDS",
@@ -91,45 +65,18 @@ def parse_options(arguments):
         help="the binary to measure (default: builds target/release/seaworthy)")
     add("--json", type=Path, metavar="FILE", help="also write every figure to this file")
     add("--keep", action="store_true", help="keep the temporary folder: configs and logs")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.script = HERE / "wrk.lua"
+    return options
 
 
-def progress(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-def machine():
-    cpu = next((line.partition(":")[2].strip() for line in
-                Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
-               platform.machine())
-    return {
-        "cpu": cpu, "processors": len(os.sched_getaffinity(0)),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "kernel": f"{platform.system()} {platform.release().split('-')[0]}",
-        "load_before": os.getloadavg()[0],
-    }
-
-
-class Run:
-    """The servers of one run. Leaving it ends all of them, however it is left."""
+class GatewayRun(servers.Run):
+    """What is measured of the servers of one run."""
 
     def __init__(self, options, folder, binary):
+        makers = {name: peers.MAKERS[name] for name in options.peers}
+        super().__init__(folder, HERE / "conf", peers.BODY, makers, binary)
         self.options = options
-        ports = iter(servers.free_ports(1 + 2 * len(options.peers)))
-        upstream_port = next(ports)
-        self.upstream = servers.make_upstream(
-            servers.Place(folder, upstream_port, upstream_port, upstream_port))
-        self.places = {name: servers.Place(folder, next(ports), next(ports), upstream_port)
-                       for name in options.peers}
-        self.peers = {name: servers.MAKERS[name](place, binary)
-                      for name, place in self.places.items()}
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for server in [*self.peers.values(), self.upstream]:
-            server.stop()
 
     def start_fresh(self, server):
         """Starts it with an empty data directory; seconds until it was ready."""
@@ -187,7 +134,7 @@ class Run:
 
 
 def run(options):
-    servers.install_packages(options.peers)
+    servers.install_packages(filter(None, map(peers.PACKAGES.get, options.peers)))
     binary = options.seaworthy
     if report.SUBJECT in options.peers and binary is None:
         binary = servers.build_seaworthy()
@@ -200,7 +147,7 @@ def run(options):
     }
     folder = Path(tempfile.mkdtemp(prefix="seaworthy-peers-"))
     try:
-        with Run(options, folder, binary) as servers_run:
+        with GatewayRun(options, folder, binary) as servers_run:
             described["versions"] = {name: server.version
                                      for name, server in servers_run.peers.items()}
             results = {**described, **servers_run.measure()}
@@ -215,18 +162,5 @@ def run(options):
         options.json.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
 
 
-def main():
-    # A plain SIGTERM would end this script and leave the servers behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    options = parse_options(sys.argv[1:])
-    try:
-        run(options)
-    except servers.CannotStart as error:
-        progress(f"gateway.sh: {error}")
-        return EXIT_UNAVAILABLE
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    return 0
-
-
-sys.exit(main())
+options = parse_options(sys.argv[1:])
+sys.exit(main("gateway.sh", lambda: run(options)))

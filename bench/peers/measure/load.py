@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 
-from servers import HERE, LOAD_PROCESSORS, CannotStart
+from servers import LOAD_PROCESSORS, CannotStart
 
 # After a run, work that a server put off (flushing telemetry, say) is still its cost.
 SETTLE_S = 1.0
@@ -23,9 +23,9 @@ IP_BIND_ADDRESS_NO_PORT = 24
 
 
 def wrk(url, method, duration_s, options, think_ms=0.0):
-    """One wrk run, as the figures of wrk.lua's last line."""
+    """One wrk run, as the figures of the last line that the script prints."""
     command = ["wrk", f"-t{options.threads}", f"-c{options.connections}",
-               f"-d{max(1, round(duration_s))}s", "--latency", "-s", str(HERE / "wrk.lua"), url,
+               f"-d{max(1, round(duration_s))}s", "--latency", "-s", str(options.script), url,
                "--", method, f"{think_ms:.3f}"]
     result = subprocess.run(command, capture_output=True, text=True, check=False,
                             preexec_fn=lambda: os.sched_setaffinity(0, LOAD_PROCESSORS))

@@ -23,12 +23,6 @@ ALL_PROCESSORS = sorted(os.sched_getaffinity(0))
 SERVER_PROCESSORS = ALL_PROCESSORS[:WORKERS]
 LOAD_PROCESSORS = ALL_PROCESSORS[WORKERS:] if len(ALL_PROCESSORS) >= 4 else ALL_PROCESSORS
 
-# About 900 bytes, as a small list of a JSON API is.
-BODY = '{"items":[' + ",".join(
-    f'{{"id":{n},"subject":"parcel not delivered","state":"open","tenant":"acme"}}'
-    for n in range(1, 13)) + ']}'
-
-
 class CannotStart(Exception):
     """A server that does not answer, or ended by itself; the message says why."""
 
@@ -168,15 +162,18 @@ def first_line_of(*command):
 class Place:
     """Where a server lives: what its config's placeholders stand for."""
 
+    conf: Path
     dir: Path
     port: int
     console_port: int
     upstream_port: int
-    body: str = BODY
+    body: str
 
     def render(self, template):
         """Writes the config file and returns its path."""
-        source = string.Template((HERE / "conf" / template).read_text())
+        own = self.conf / template
+        shared = HERE / "conf" / template
+        source = string.Template((own if own.exists() else shared).read_text())
         target = self.dir / template
         target.write_text(source.substitute(vars(self)))
         return str(target)
@@ -194,28 +191,10 @@ def make_nginx(place, _):
                   place, first_line_of("nginx", "-v"))
 
 
-def make_haproxy(place, _):
-    return Server("haproxy", ["haproxy", "-db", "-f", place.render("haproxy.cfg")],
-                  place, first_line_of("haproxy", "-v"))
-
-
-def make_caddy(place, _):
-    environment = {"GOMAXPROCS": str(WORKERS), "HOME": str(place.dir),
-                   "XDG_CONFIG_HOME": str(place.dir), "XDG_DATA_HOME": str(place.dir)}
-    return Server("caddy", ["caddy", "run", "--adapter", "caddyfile", "--config",
-                            place.render("Caddyfile")],
-                  place, "caddy version: " + first_line_of("caddy", "version"),
-                  environment=environment)
-
-
-def make_seaworthy(place, binary):
-    return Server("seaworthy", [str(binary), "serve", "--config", place.render("seaworthy.toml")],
+def make_seaworthy(place, binary, name="seaworthy"):
+    return Server(name, [str(binary), "serve", "--config", place.render(f"{name}.toml")],
                   place, first_line_of(str(binary), "--version"),
                   ready=(place.console_port, "/readyz"))
-
-
-MAKERS = {"nginx": make_nginx, "haproxy": make_haproxy, "caddy": make_caddy,
-          "seaworthy": make_seaworthy}
 
 
 def build_seaworthy():
@@ -231,9 +210,28 @@ def build_seaworthy():
     return REPOSITORY / target / "release" / "seaworthy"
 
 
-def install_packages(peers):
-    """Debian's packages for the load, the upstream and the peers chosen."""
-    names = {"wrk", "nginx"} | (set(peers) & {"haproxy", "caddy"})
-    command = [str(REPOSITORY / "scripts" / "packages.sh"), *sorted(names)]
+def install_packages(names):
+    """Debian's packages for the load, the upstream and the peers."""
+    command = [str(REPOSITORY / "scripts" / "packages.sh"), *sorted({"wrk", "nginx", *names})]
     if subprocess.run(command, check=False).returncode != 0:
         raise CannotStart("a package is missing")
+
+
+class Run:
+    """The servers of one run. Leaving it ends all of them, however it is left."""
+
+    def __init__(self, folder, conf, body, makers, binary):
+        ports = iter(free_ports(1 + 2 * len(makers)))
+        upstream_port = next(ports)
+        self.upstream = make_upstream(
+            Place(conf, folder, upstream_port, upstream_port, upstream_port, body))
+        self.places = {name: Place(conf, folder, next(ports), next(ports), upstream_port, body)
+                       for name in makers}
+        self.peers = {name: makers[name](place, binary) for name, place in self.places.items()}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for server in [*self.peers.values(), self.upstream]:
+            server.stop()
