@@ -23,6 +23,7 @@ mod parse;
 mod place;
 mod query;
 mod rewrite;
+mod settled;
 mod stages;
 mod suggest;
 

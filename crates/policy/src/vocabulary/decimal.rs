@@ -49,7 +49,7 @@ impl Decimal {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a double has no more precision to offer")]
-    fn to_f64(self) -> f64 {
+    pub(super) fn to_f64(self) -> f64 {
         // Parsing rounds once; dividing by 10³⁰ would round twice.
         self.to_string().parse().unwrap_or(self.0 as f64 / 1e30)
     }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::invalid::{InvalidInput, Reason, push_index, push_member};
@@ -116,6 +117,11 @@ impl Pointer {
         self.0.iter().zip(&other.0).all(meets)
     }
 
+    /// Whether `holds` for each value that the pointer leads to. Names are there once in a tree.
+    pub(super) fn all(&self, root: &Value, holds: &mut dyn FnMut(&Value) -> bool) -> bool {
+        all(&self.0, root, holds)
+    }
+
     /// Hands each value that the pointer leads to to `found`, with its own pointer.
     ///
     /// Where a step is not there, or leads into something that has no such parts, no value is
@@ -128,6 +134,21 @@ impl Pointer {
     ) {
         walk(&self.0, root, &mut String::new(), found, faults);
     }
+}
+
+fn all(steps: &[Step], value: &Value, holds: &mut dyn FnMut(&Value) -> bool) -> bool {
+    let Some((step, rest)) = steps.split_first() else { return holds(value) };
+    let next = match (step, value) {
+        (Step::To(wanted), Value::Object(members)) => members.get(wanted),
+        (Step::To(index), Value::Array(items)) if is_index(index) => {
+            index.parse().ok().and_then(|index: usize| items.get(index))
+        }
+        (Step::Each, Value::Array(items)) => {
+            return items.iter().all(|item| all(rest, item, holds));
+        }
+        _ => None,
+    };
+    next.is_none_or(|value| all(rest, value, holds))
 }
 
 /// As RFC 6901 has it: digits without a leading zero.

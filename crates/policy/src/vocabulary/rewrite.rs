@@ -108,6 +108,10 @@ impl FieldSet {
         Ok(set)
     }
 
+    pub(super) fn body(&self) -> &[(Pointer, Field)] {
+        &self.body
+    }
+
     /// Whether any field is in the body.
     pub const fn reads_body(&self) -> bool {
         !self.body.is_empty()
