@@ -29,12 +29,16 @@ impl Classes {
     /// Whether nothing can be found in `value`, whose classes these are.
     pub(super) fn are_harmless(self, value: &[u8]) -> bool {
         if self.0 & SPECIAL != 0 {
+            return is_mail(value);
+        }
+        // `data:text/html;…` is a page without a single letter of a tag.
+        if self.0 & MARKUP != 0 && self.0 & COLON != 0 {
             return false;
         }
         // Without anything between them, letters are one word and digits one number. Only a number
         // and a word can stand together.
         let is_one = self.0 & BETWEEN == 0 && self.0 & (LETTER | DIGIT) != LETTER | DIGIT;
-        is_one || !has_telling_word(value)
+        is_one || !has_telling_word(value, self.0 & MARKUP != 0)
     }
 }
 
@@ -44,6 +48,7 @@ const BETWEEN: u8 = 4;
 const SPECIAL: u8 = 8;
 const ENCODED: u8 = 16;
 const MARKUP: u8 = 32;
+const COLON: u8 = 64;
 
 const CLASSES: [u8; 256] = {
     let mut classes = [SPECIAL; 256];
@@ -52,10 +57,12 @@ const CLASSES: [u8; 256] = {
         classes[byte] = match byte as u8 {
             b'a'..=b'z' | b'A'..=b'Z' | b'_' => LETTER,
             b'0'..=b'9' => DIGIT,
-            b' ' | b'\t' | b'\n' | b'\r' | b'-' | b'.' | b',' | b':' | b'/' => BETWEEN,
+            b' ' | b'\t' | b'\n' | b'\r' | b'-' | b'.' | b',' | b'/' | b'!' | b'?' => BETWEEN,
+            b':' => BETWEEN | COLON,
+            b';' => BETWEEN | MARKUP,
             b'%' | b'+' | b'&' | b'\\' => SPECIAL | ENCODED,
             0xC0 | 0xC1 | 0xCA | 0xE0 | 0xE2 | 0xEF | 0xF0 => SPECIAL | ENCODED,
-            b'<' | b'=' | b'(' | b'`' | b';' => SPECIAL | MARKUP,
+            b'<' | b'=' | b'(' | b'`' => SPECIAL | MARKUP,
             _ => SPECIAL,
         };
         byte += 1;
@@ -63,12 +70,27 @@ const CLASSES: [u8; 256] = {
     classes
 };
 
+/// Whether `value` is a mail address of letters, digits, dots and single dashes, as nearly all are:
+/// a name, a variable and names. Addresses are in most bodies.
+fn is_mail(value: &[u8]) -> bool {
+    let Some(at) = memchr::memchr(b'@', value) else { return false };
+    let (local, host) = (&value[..at], &value[at + 1..]);
+    let is_plain = |byte: u8| CLASSES[usize::from(byte)] & (LETTER | DIGIT) != 0 || byte == b'.';
+    let is_name = |part: &[u8]| {
+        part.first().is_some_and(u8::is_ascii_alphabetic) && part.iter().all(|byte| is_plain(*byte))
+    };
+    is_name(local)
+        && is_name(host)
+        && !has_telling_word(local, false)
+        && !has_telling_word(host, false)
+}
+
 /// Whether a word, or two, that may tell begin anywhere in `value`, as the tokenizer may cut it.
-fn has_telling_word(value: &[u8]) -> bool {
+fn has_telling_word(value: &[u8], has_semicolon: bool) -> bool {
     let mut before = Telling::No;
     let mut rest = value;
     while let Some(&byte) = rest.first() {
-        if CLASSES[usize::from(byte)] == BETWEEN {
+        if is_between(byte) {
             // A comment needs no word.
             if rest.starts_with(b"--") {
                 return true;
@@ -76,9 +98,13 @@ fn has_telling_word(value: &[u8]) -> bool {
             rest = &rest[1..];
             continue;
         }
-        let end = rest.iter().position(|&byte| CLASSES[usize::from(byte)] == BETWEEN);
+        let end = rest.iter().position(|&byte| is_between(byte));
         let (run, after) = rest.split_at(end.unwrap_or(rest.len()));
         let telling = telling(run);
+        // Behind a semicolon it begins a statement.
+        if has_semicolon && run.eq_ignore_ascii_case(b"if") {
+            return true;
+        }
         if telling == Telling::Alone || telling == Telling::InPairs && before == Telling::InPairs {
             return true;
         }
@@ -86,6 +112,10 @@ fn has_telling_word(value: &[u8]) -> bool {
         rest = after;
     }
     false
+}
+
+fn is_between(byte: u8) -> bool {
+    CLASSES[usize::from(byte)] & BETWEEN != 0
 }
 
 /// What `run`, of letters and digits, tells: it is a word, a number, or a number and a word, as in
@@ -140,6 +170,9 @@ mod tests {
             "3-4 days",
             "waiting for the customer to answer",
             "The printer says paper jam, page 7.",
+            "Delivers parcels by bicycle; wants two more depots!",
+            "desk@parcels.example",
+            "mara.lindt@mail.helpdesk.example",
         ] {
             assert!(is_harmless(value.as_bytes()), "{value}");
         }
@@ -157,6 +190,11 @@ mod tests {
             "1--",
             "x or y like z",
             "1-@x",
+            "x;if 1",
+            "1;select",
+            "data:text/html;base64,PHN2Zz4",
+            "or@x",
+            "1@x",
         ] {
             assert!(!is_harmless(value.as_bytes()), "{value}");
         }
@@ -182,6 +220,12 @@ mod tests {
                 ".",
                 ",",
                 ":",
+                ";",
+                "!",
+                "?",
+                "@",
+                "if",
+                "data:text/html;",
                 "-",
                 "--",
                 "/",
@@ -223,7 +267,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_is_found_in_any_bytes_that_are_let_go(value in "[ -~]{0,24}|[a-z0-9 ,.:/-]{0,40}") {
+        fn nothing_is_found_in_any_bytes_that_are_let_go(value in "[ -~]{0,24}|[a-z0-9 ,.:;!?/-]{0,40}|[a-z0-9.]{1,8}@[a-z0-9.]{1,8}") {
             let value = value.as_bytes();
             if is_harmless(value) {
                 prop_assert_eq!(inspect_all(value, Encoding::Form), None);

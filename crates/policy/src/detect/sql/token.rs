@@ -348,7 +348,9 @@ impl<'a> Tokens<'a> {
 
     fn bracketed(&mut self) -> Token {
         let close = memchr::memchr(b']', self.rest(self.at));
-        self.take(Kind::Name, close.map_or(self.value.len(), |length| self.at + length + 1))
+        let end = close.map_or(self.value.len(), |length| self.at + length + 1);
+        let has_underscore = has_underscore(&self.value[self.at..end]);
+        Token { has_underscore, ..self.take(Kind::Name, end) }
     }
 
     fn word(&mut self) -> Token {
@@ -369,7 +371,7 @@ impl<'a> Tokens<'a> {
         let entry = words::find(text);
         let kind = entry.and_then(|entry| entry.kind).unwrap_or(Kind::Name);
         Token {
-            has_underscore: text.iter().take(TEXT_MAX).any(|&byte| byte == b'_'),
+            has_underscore: has_underscore(text),
             ..Token::of_word(kind, text, entry.map(|entry| entry.word))
         }
     }
@@ -538,4 +540,9 @@ fn ends_word(byte: u8) -> bool {
 
 fn ends_variable(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r') || b"<>:\\?=@!#~+-*/&|^%(),;'`\"".contains(&byte)
+}
+
+/// Of as much of `text` as a token keeps.
+fn has_underscore(text: &[u8]) -> bool {
+    text.iter().take(TEXT_MAX).any(|&byte| byte == b'_')
 }
