@@ -14,11 +14,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::random::Random;
+pub use carrier::WEBHOOK_SECRET;
 use connection::Line;
 use lane::{Lane, Pace};
 
 mod batch;
 mod browser;
+mod carrier;
 mod cast;
 pub(crate) mod connection;
 mod errands;

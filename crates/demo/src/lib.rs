@@ -11,6 +11,7 @@
 
 pub use clients::{
     ClientReport, Clients, ClientsConfig, ClientsReport, Manners, NotLoopback, StatusClasses,
+    WEBHOOK_SECRET,
 };
 pub use fault::{Fault, FaultError, Scope, Share};
 pub use openapi::openapi;

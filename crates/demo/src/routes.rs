@@ -21,6 +21,7 @@ mod field;
 mod gradings;
 mod messages;
 mod page;
+mod parcels;
 mod request;
 mod simulations;
 mod traces;
@@ -61,6 +62,7 @@ pub(crate) fn table() -> Vec<Route> {
     table.extend(gradings::routes());
     table.extend(traces::routes());
     table.extend(companies::routes());
+    table.extend(parcels::routes());
     table
 }
 
@@ -154,6 +156,12 @@ mod tests {
                 steps(json!([{ "text": "t", "duration_ms": -1 }])),
                 422,
                 "duration_ms",
+            ),
+            (
+                "POST /api/hooks/parcels",
+                Some(json!({ "parcel": "PX-1", "state": "eaten" })),
+                422,
+                "state",
             ),
             ("GET /nowhere", None, 404, "/nowhere"),
             ("DELETE /api/messages", None, 405, "DELETE"),

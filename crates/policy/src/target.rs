@@ -13,6 +13,9 @@
 
 use http::uri::PathAndQuery;
 
+/// Where the gateway's own resources are. A path below is never the service's.
+pub const OWN_PREFIX: &str = "/.seaworthy/";
+
 /// A normalised path and query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -74,6 +77,12 @@ impl Target {
     pub fn with_query(&self, query: &str) -> Option<Self> {
         let form = PathAndQuery::try_from(format!("{}?{query}", self.path())).ok()?;
         Self::parse(&form).ok()
+    }
+
+    /// Whether it is a resource of the gateway's own, of which what is said about the service's
+    /// routes does not hold.
+    pub fn is_own(&self) -> bool {
+        self.path().starts_with(OWN_PREFIX)
     }
 
     pub fn path(&self) -> &str {

@@ -203,7 +203,7 @@ impl<'a> Exchange<'a> {
                 }
             }
         }
-        if checked.target.path().starts_with(own::PREFIX) {
+        if checked.target.is_own() {
             let request = self.request(head, &checked, &content);
             // Boxed, as it is rare and would make every exchange larger.
             return match Box::pin(own::answer(flight, &request, body)).await {

@@ -15,6 +15,7 @@ use seaworthy_policy::mode::Mode;
 use seaworthy_policy::problem::{self, Code, Denial, Rendering};
 use seaworthy_policy::protection::{Answer, Request};
 use seaworthy_policy::record::Verdict;
+use seaworthy_policy::target::OWN_PREFIX;
 
 use crate::body::{BodyEnded, Held, RequestBody};
 use crate::exchange::page;
@@ -22,8 +23,6 @@ use crate::flight::Flight;
 
 mod deprecations;
 mod me;
-
-pub(crate) const PREFIX: &str = "/.seaworthy/";
 
 /// The largest body that one of these resources reads.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -37,7 +36,7 @@ pub(crate) async fn answer(
     request: &Request<'_>,
     mut body: RequestBody,
 ) -> Result<Answer, Denial> {
-    let path = request.target.path().strip_prefix(PREFIX).unwrap_or_default();
+    let path = request.target.path().strip_prefix(OWN_PREFIX).unwrap_or_default();
     if let Some(code) = path.strip_prefix("problems/")
         && let Some(code) = Code::from_name(code)
         && matches!(*request.method, Method::GET | Method::HEAD)

@@ -79,6 +79,18 @@ impl Gateway {
         Self { running, dir }
     }
 
+    /// Starts a gateway with these further variables.
+    pub(crate) async fn start_with_env(
+        upstream: SocketAddr,
+        toml: &str,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        let (dir, mut inputs) = prepare(urls(&[upstream]), "127.0.0.1:0", toml);
+        inputs.env.extend(env);
+        let running = app::start(inputs).await.expect("the gateway starts");
+        Self { running, dir }
+    }
+
     /// Starts a gateway on `listen`, or says why it did not start.
     pub(crate) async fn try_start(
         upstream: SocketAddr,

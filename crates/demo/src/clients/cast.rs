@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::batch::Batch;
 use super::browser::Browser;
+use super::carrier::Carrier;
 use super::probe::Probe;
 use super::program::{Credential, Program};
 use super::script::{Caller, Script};
@@ -35,6 +36,7 @@ pub(super) struct Member {
 enum Kind {
     Browser,
     Program(fn(String) -> Credential),
+    Carrier,
     Batch,
     Probe,
 }
@@ -42,10 +44,11 @@ enum Kind {
 type Entry = (&'static str, &'static str, Manners, f64, Kind);
 
 /// Name, tenant, manners, share of the rate, kind.
-const CAST: [Entry; 7] = [
+const CAST: [Entry; 8] = [
     ("acme-desk", "acme", Manners::Good, 0.15, Kind::Browser),
     ("acme-sync", "acme", Manners::Good, 0.12, Kind::Program(Credential::Bearer)),
-    ("globex-app", "globex", Manners::Good, 0.13, Kind::Program(Credential::ApiKey)),
+    ("globex-app", "globex", Manners::Good, 0.08, Kind::Program(Credential::ApiKey)),
+    ("globex-carrier", "globex", Manners::Good, 0.05, Kind::Carrier),
     ("initech-desk", "initech", Manners::Good, 0.1, Kind::Browser),
     ("initech-bot", "initech", Manners::Good, 0.1, Kind::Program(Credential::Bearer)),
     ("wonka-batch", "wonka", Manners::Sloppy, 0.25, Kind::Batch),
@@ -87,6 +90,7 @@ impl Member {
                 let secret = format!("{}-{number:02}", self.name);
                 Box::new(Program::new(caller, credential(secret)))
             }
+            Kind::Carrier => Box::new(Carrier::new(caller)),
             Kind::Batch => Box::new(Batch::new(caller)),
             Kind::Probe => Box::new(Probe::new(caller)),
         }

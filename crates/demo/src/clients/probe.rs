@@ -92,6 +92,13 @@ impl Script for Probe {
                 let target = *random.pick(&PATHS);
                 without_body(self.disguised(Method::GET, target, random))
             }
+            3 if random.chance(50) => {
+                // A parcel that nobody has sent, in the name of its carrier.
+                let body = json!({ "parcel": "PX-000000000000", "state": "delivered" });
+                let signature = format!("sha256={}", "0".repeat(64));
+                let request = self.disguised(Method::POST, "/api/hooks/parcels", random);
+                with_json(request.header("x-hub-signature-256", signature), &body)
+            }
             3 => {
                 let body = json!({
                     "from": "support",

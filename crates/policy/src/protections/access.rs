@@ -9,7 +9,8 @@
 //! 5. Where the matrix isolates tenants, the request has to name the tenant of its credentials,
 //!    unless one of its roles works across tenants.
 //! 6. A CORS preflight is let pass: browsers send it without credentials, and it does nothing.
-//! 7. Until the keys of the issuer are there, a token can be neither taken nor refused: that is
+//! 7. The gateway's own resources are everybody's: who is denied can read why.
+//! 8. Until the keys of the issuer are there, a token can be neither taken nor refused: that is
 //!    the gateway's fault, and says so.
 
 mod api_keys;
@@ -295,7 +296,7 @@ impl Tokens {
 
 impl Protection for Access {
     fn check(&self, request: &Request<'_>, _effects: &mut Effects) -> Outcome {
-        if self.is_inert() || is_preflight(request) {
+        if self.is_inert() || is_preflight(request) || request.target.is_own() {
             return Outcome::NotApplicable;
         }
         match self.judge(request) {
@@ -689,6 +690,8 @@ mod tests {
         let preflight: Fields<'_> =
             &[("origin", "https://a.example"), ("access-control-request-method", "PUT")];
         assert_eq!(Sample::new("OPTIONS", "/api/a", preflight).verdict(&*rule), "n/a");
+        let own = Sample::new("GET", "/.seaworthy/deprecations", &[]);
+        assert_eq!(own.verdict(&*rule), "n/a");
         let options = Sample::new("OPTIONS", "/api/a", &[]).verdict(&*rule);
         assert_eq!(options, "access-credentials-missing");
     }

@@ -7,7 +7,8 @@
 //!    routes, methods and media types are findings of their own.
 //! 4. Path, query, header fields, cookies and the body are judged; see `openapi.rs` for how they
 //!    are read. A body that cannot be checked is denied as one that cannot.
-//! 5. A finding names the place, the rule of the schema and what was expected, never the value.
+//! 5. The gateway's own resources are no part of the document, and are not judged.
+//! 6. A finding names the place, the rule of the schema and what was expected, never the value.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -170,14 +171,18 @@ fn fault(key: &'static str, file: &FileSource, faults: &[DocumentFault]) -> Buil
 
 impl Protection for RequestSchema {
     fn reads_body(&self, request: &Request<'_>) -> bool {
-        !matches!(self.scope, Scope::Nothing) && has_syntax(request.headers)
+        !matches!(self.scope, Scope::Nothing)
+            && !request.target.is_own()
+            && has_syntax(request.headers)
     }
 
     fn check(&self, request: &Request<'_>, _effects: &mut Effects) -> Outcome {
         let mut findings = Findings::default();
         let judged = match &self.scope {
             Scope::Nothing => return Outcome::NotApplicable,
-            _ if *request.method == Method::OPTIONS => return Outcome::NotApplicable,
+            _ if *request.method == Method::OPTIONS || request.target.is_own() => {
+                return Outcome::NotApplicable;
+            }
             Scope::Body(schema) => body(request).map(|body| schema.judge(body, &mut findings)),
             Scope::Operation(document, index) => {
                 self.judge(&document.operations()[*index], request, &mut findings)
@@ -349,6 +354,7 @@ paths:
             ("another method", "DELETE", "/notes", None, "", "schema-unknown-method"),
             ("another path", "GET", "/other", None, "", "schema-unknown-route"),
             ("a preflight", "OPTIONS", "/notes", None, "", "n/a"),
+            ("an own resource", "GET", "/.seaworthy/me", None, "", "n/a"),
         ] {
             let fields: Vec<_> = kind.into_iter().collect();
             let mut sample = Sample::new(method, target, &fields);

@@ -1,7 +1,7 @@
 //! Lets in webhooks that their sender has signed, once each.
 //!
 //! 1. It judges where `secrets` are set: on a `[[route]]` of its own, as a rule. Everything that
-//!    reaches such a route has to be signed.
+//!    reaches such a route has to be signed; the gateway's own resources need not.
 //! 2. The signature is an HMAC-SHA256 over the bytes of the body as they came, and over the
 //!    timestamp where the format has one. It is compared in constant time.
 //! 3. Any of the secrets will do, so that one can be replaced without losing a delivery.
@@ -210,12 +210,12 @@ fn secret(format: Format, source: &Source, context: &BuildContext<'_>) -> Result
 }
 
 impl Protection for Signature {
-    fn reads_body(&self, _request: &Request<'_>) -> bool {
-        !self.keys.is_empty()
+    fn reads_body(&self, request: &Request<'_>) -> bool {
+        !self.keys.is_empty() && !request.target.is_own()
     }
 
     fn check(&self, request: &Request<'_>, effects: &mut Effects) -> Outcome {
-        if self.keys.is_empty() {
+        if self.keys.is_empty() || request.target.is_own() {
             return Outcome::NotApplicable;
         }
         let body = match request.content.body() {

@@ -16,7 +16,8 @@ use serde::Serialize;
 use super::{StartError, serve};
 use crate::config::{Fetched, Flags, Inputs};
 
-const CONFIG: &str = include_str!("demo/config.toml");
+/// The config of the demo, as a small team would write it on its first day.
+pub const CONFIG: &str = include_str!("demo/config.toml");
 const AUTHZ: &str = include_str!("demo/authz.toml");
 const API_KEYS: &str = include_str!("demo/api-keys.toml");
 
@@ -104,12 +105,13 @@ pub fn run(options: &DemoOptions) -> Result<(), StartError> {
 }
 
 /// What the config names.
-fn env() -> Vec<(String, String)> {
+pub fn env() -> Vec<(String, String)> {
     let openapi = seaworthy_demo::openapi().to_string();
     [
         ("HELPDESK_OPENAPI", openapi.as_str()),
         ("HELPDESK_AUTHZ", AUTHZ),
         ("HELPDESK_API_KEYS", API_KEYS),
+        ("HELPDESK_WEBHOOK_SECRET", seaworthy_demo::WEBHOOK_SECRET),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .to_vec()
