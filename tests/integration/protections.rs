@@ -6,6 +6,7 @@
 
 use crate::harness::Gateway;
 
+mod access;
 mod body_limit;
 mod concurrency_limit;
 mod content_security_policy;
@@ -15,9 +16,11 @@ mod header_limit;
 mod host_allowlist;
 mod ip_filter;
 mod rate_limit;
+mod request_schema;
 mod request_timeout;
 mod security_headers;
 mod shares;
+mod signature;
 
 /// What a rule has said since start.
 #[derive(Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@
 //!    Secrets (tokens, keys, cookies) are never kept: only a keyed 64-bit hash of them is.
 //! 3. An identity is a claim. A caller that invents a new token on every request gets a new
 //!    identity each time, which is why the default rate limits also count by address.
-//! 4. The tenant is what the configured header says, where that is a plain name of at most 48
-//!    characters, and nobody's otherwise.
+//! 4. The tenant is what the configured header says, where that is there once and a plain name of
+//!    at most 48 characters, and nobody's otherwise.
 
 use std::fmt;
 use std::hash::Hasher;
@@ -242,9 +242,10 @@ impl ClientResolver {
         let plain = |text: &&str| {
             text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte))
         };
-        headers
-            .get(&self.tenant)
-            .and_then(|value| value.to_str().ok())
+        let mut values = headers.get_all(&self.tenant).iter();
+        // The gateway and the service could each take another one of two.
+        let only = values.next().filter(|_| values.next().is_none());
+        only.and_then(|value| value.to_str().ok())
             .filter(plain)
             .and_then(|text| Tenant::from(text).ok())
             .unwrap_or_default()
@@ -438,6 +439,13 @@ mod tests {
                 .resolve("203.0.113.9".parse().unwrap(), &headers(&[("x-tenant-id", value)]));
             assert_eq!(client.tenant.as_str(), want);
         }
+    }
+
+    #[test]
+    fn two_tenants_are_none() {
+        let twice = headers(&[("x-tenant-id", "acme"), ("x-tenant-id", "globex")]);
+        let client = resolver().resolve("203.0.113.9".parse().unwrap(), &twice);
+        assert_eq!(client.tenant.as_str(), "");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //!    Parameters of the query that it does not mention are not, unless the settings say so.
 
 mod body;
+mod circle;
 mod document;
 mod parameter;
 mod schema;
@@ -126,10 +127,17 @@ pub enum BodyInput<'a> {
 #[derive(Debug)]
 pub struct Document {
     operations: Vec<Operation>,
-    table: RouteTable<Option<usize>>,
-    /// Finds the methods of a path, whatever the method.
+    /// Finds the index into [`Self::methods`], whatever the method.
     paths: RouteTable<Option<usize>>,
-    methods: Vec<Vec<Method>>,
+    methods: Vec<PathMethods>,
+}
+
+/// The methods of one path.
+#[derive(Debug, Default)]
+struct PathMethods {
+    names: Vec<Method>,
+    /// Of the operation of each.
+    operations: Vec<usize>,
 }
 
 /// What a method of a path takes.
@@ -161,14 +169,13 @@ impl Document {
 
     /// The operation of a request. HEAD is answered as GET is.
     pub fn find(&self, method: &Method, path: &str) -> Match<'_> {
-        let found = match self.table.find(method, path) {
-            None if method == Method::HEAD => self.table.find(&Method::GET, path),
-            found => found,
-        };
-        match (found, self.paths.find(method, path)) {
-            (Some(operation), _) => Match::Operation(&self.operations[operation]),
-            (None, Some(path)) => Match::UnknownMethod(&self.methods[path]),
-            (None, None) => Match::UnknownPath,
+        let Some(path) = self.paths.find(method, path) else { return Match::UnknownPath };
+        let methods = &self.methods[path];
+        let of = |method: &Method| methods.names.iter().position(|known| known == method);
+        let head = || of(&Method::GET).filter(|_| *method == Method::HEAD);
+        match of(method).or_else(head) {
+            Some(index) => Match::Operation(&self.operations[methods.operations[index]]),
+            None => Match::UnknownMethod(&methods.names),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! [`Effects`] and [`Edits`]; the data plane's chain is the only place where a mode decides
 //! what becomes of them. So each protection is judged in `warn` exactly as it will enforce.
 
+use std::any::Any;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,12 +46,22 @@ pub trait Protection: Send + Sync {
         unreachable!("{bound:?} was crossed, but this protection sets no bound")
     }
 
+    /// What its next version is to remember: a change of settings or secrets makes a new one.
+    fn memory(&self) -> Option<Memory> {
+        None
+    }
+
     /// Answers `path` below `/.seaworthy/`, where this protection has a page there. `body` is
     /// the whole request body, at most 64 KiB.
     fn serve(&self, _path: &str, _request: &Request<'_>, _body: &[u8]) -> Option<Served> {
         None
     }
 }
+
+/// What a protection keeps over a change of its settings, for [`BuildContext::memory`].
+///
+/// [`BuildContext::memory`]: crate::registry::BuildContext::memory
+pub type Memory = Arc<dyn Any + Send + Sync>;
 
 /// A request as the checks see it: what the upstream will get, hop-by-hop headers gone.
 #[derive(Clone, Copy, Debug)]

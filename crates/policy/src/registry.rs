@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mode::ModeSetting;
 use crate::problem::Code;
-use crate::protection::Protection;
+use crate::protection::{Memory, Protection};
 use crate::protections::{
     access, body_limit, body_syntax, concurrency_limit, content_security_policy, cors, csrf,
     header_limit, host_allowlist, injection, ip_filter, rate_limit, request_schema,
@@ -122,10 +122,12 @@ pub fn position(name: &str) -> Option<usize> {
 }
 
 /// What a protection needs besides its own settings.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct BuildContext<'a> {
     pub key: &'a InstallKey,
     pub sources: &'a Sources,
+    /// Of the protection that the new one takes the place of.
+    pub memory: Option<Memory>,
 }
 
 /// A setting that is well-formed and still makes no sense. Fits after "`<key>`: ".
@@ -244,7 +246,7 @@ mod tests {
     fn the_defaults_build() {
         let key = InstallKey::new([1; 32]);
         for entry in REGISTRY {
-            let context = BuildContext { key: &key, sources: &Sources::default() };
+            let context = BuildContext { key: &key, sources: &Sources::default(), memory: None };
             let built = (entry.build)(&Protect::default(), &context);
             assert!(built.is_ok(), "{}", entry.name);
             assert!((entry.settings)(&Protect::default()).get("mode").is_none());

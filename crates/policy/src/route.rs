@@ -1,9 +1,11 @@
 //! Routes: which part of the config a request falls under.
 //!
 //! A route is `"METHOD /path"` or `"/path"` for any method; `{name}` stands for one segment and
-//! `{*name}` for the rest of the path. The most specific path wins, then a route that names the
-//! method. What matches none falls under the service's own settings, as route [`OTHER`].
+//! `{*name}` for the rest of the path. Among the routes for a request's method, and those for any,
+//! the most specific path wins, then the route that names the method. What matches none falls
+//! under the service's own settings, as route [`OTHER`].
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -72,13 +74,15 @@ impl fmt::Display for RoutePattern {
 serde_as_text!(RoutePattern);
 
 /// Finds the route of a request; `T` is what the caller keeps for a route.
+///
+/// Each method that some route names has a tree of its own, with the routes for any method in it:
+/// a route for one method takes nothing from the others, to which a less specific path may apply.
 pub struct RouteTable<T> {
-    paths: matchit::Router<Methods<T>>,
+    by_method: Vec<(Method, matchit::Router<T>)>,
+    /// For all other methods.
+    any: matchit::Router<T>,
     other: T,
 }
-
-/// The routes of one path, those that name a method first.
-type Methods<T> = Vec<(Option<Method>, T)>;
 
 impl<T: Copy> RouteTable<T> {
     /// Builds the table; `other` is what a request without a route falls under.
@@ -86,38 +90,49 @@ impl<T: Copy> RouteTable<T> {
         routes: impl IntoIterator<Item = (&'a RoutePattern, T)>,
         other: T,
     ) -> Result<Self, RouteError> {
-        let mut grouped: Vec<(&RoutePattern, Methods<T>)> = Vec::new();
-        for (pattern, id) in routes {
-            let entry = (pattern.method.clone(), id);
-            match grouped.iter_mut().find(|(first, _)| first.path == pattern.path) {
-                Some((first, entries)) => {
-                    if entries.iter().any(|(method, _)| *method == pattern.method) {
-                        return Err(RouteError::Duplicate((*first).clone(), pattern.clone()));
-                    }
-                    entries.push(entry);
-                }
-                None => grouped.push((pattern, vec![entry])),
+        let routes: Vec<(&RoutePattern, T)> = routes.into_iter().collect();
+        let mut methods: Vec<&Method> = Vec::new();
+        for (pattern, _) in &routes {
+            if let Some(method) = &pattern.method
+                && !methods.contains(&method)
+            {
+                methods.push(method);
             }
         }
-        let mut paths = matchit::Router::new();
-        for (pattern, mut entries) in grouped {
-            // A route that names the method comes before one for any method.
-            entries.sort_by_key(|(method, _)| method.is_none());
-            paths
-                .insert(pattern.path.as_str(), entries)
-                .map_err(|error| RouteError::Path(pattern.path.clone(), error.to_string()))?;
-        }
-        Ok(Self { paths, other })
+        let tree_of = |method: &&Method| Ok(((*method).clone(), tree(&routes, Some(*method))?));
+        let by_method = methods.iter().map(tree_of).collect::<Result<_, RouteError>>()?;
+        Ok(Self { by_method, any: tree(&routes, None)?, other })
     }
 
     pub fn find(&self, method: &Method, path: &str) -> T {
-        let Ok(found) = self.paths.at(path) else { return self.other };
-        found
-            .value
-            .iter()
-            .find(|(wanted, _)| wanted.as_ref().is_none_or(|wanted| wanted == method))
-            .map_or(self.other, |(_, id)| *id)
+        let own = self.by_method.iter().find(|(known, _)| known == method);
+        let tree = own.map_or(&self.any, |(_, tree)| tree);
+        tree.at(path).map_or(self.other, |found| *found.value)
     }
+}
+
+/// The routes that a request of `method` can fall under, by their paths.
+fn tree<T: Copy>(
+    routes: &[(&RoutePattern, T)],
+    method: Option<&Method>,
+) -> Result<matchit::Router<T>, RouteError> {
+    let mut tree = matchit::Router::new();
+    let mut taken: HashMap<&str, &RoutePattern> = HashMap::new();
+    let own =
+        routes.iter().filter(|(pattern, _)| method.is_some() && pattern.method.as_ref() == method);
+    for (pattern, id) in own.chain(routes.iter().filter(|(pattern, _)| pattern.method.is_none())) {
+        match taken.insert(&pattern.path, pattern) {
+            None => tree
+                .insert(pattern.path.as_str(), *id)
+                .map_err(|error| RouteError::Path(pattern.path.clone(), error.to_string()))?,
+            // A route that names the method comes before one for any method.
+            Some(earlier) if earlier.method != pattern.method => {}
+            Some(earlier) => {
+                return Err(RouteError::Duplicate(earlier.clone(), (*pattern).clone()));
+            }
+        }
+    }
+    Ok(tree)
 }
 
 impl<T> fmt::Debug for RouteTable<T> {
@@ -137,6 +152,7 @@ mod tests {
             "GET /api/complaints/{id}",
             "/api/complaints/{id}",
             "POST /api/traces",
+            "PUT /api/complaints/{id}/state",
         ]
         .iter()
         .map(|text| text.parse().unwrap())
@@ -148,7 +164,11 @@ mod tests {
             (Method::DELETE, "/api/complaints/7", 3),
             (Method::GET, "/api/complaints/7/notes", 1),
             (Method::POST, "/api/traces", 4),
-            (Method::GET, "/api/traces", 0),
+            (Method::GET, "/api/traces", 1),
+            (Method::PUT, "/api/complaints/7", 3),
+            (Method::PUT, "/api/complaints/7/state", 5),
+            (Method::GET, "/api/complaints/7/state", 1),
+            (Method::PATCH, "/api", 0),
             (Method::GET, "/", 0),
         ] {
             assert_eq!(table.find(&method, path), want, "{method} {path}");

@@ -29,32 +29,38 @@ pub fn media_of(headers: &HeaderMap) -> Media {
     if values.any(|other| other != value) {
         return Media::Conflicting;
     }
-    let value = value.as_bytes();
-    let end = value.iter().position(|byte| *byte == b';').unwrap_or(value.len());
-    let (essence, parameters) = value.split_at(end);
-    let essence = essence.trim_ascii();
-    let is = |name: &[u8]| essence.eq_ignore_ascii_case(name);
-    let starts = |with: &[u8]| {
-        essence.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
-    };
-    let ends = |with: &[u8]| {
-        let start = essence.len().saturating_sub(with.len());
-        essence.len() > with.len() && essence[start..].eq_ignore_ascii_case(with)
-    };
-    if is(b"application/json") || is(b"text/json") || ends(b"+json") {
-        Media::Json
-    } else if is(b"application/x-www-form-urlencoded") {
-        Media::Form
-    } else if is(b"multipart/form-data") {
-        Media::Multipart { boundary: parameter(parameters, b"boundary") }
-    } else if is(b"text/event-stream") {
-        Media::Other
-    } else if starts(b"text/") || ends(b"+xml") || TEXTS.iter().any(|text| is(text)) {
-        Media::Text
-    } else if essence.is_empty() {
-        Media::Undeclared
-    } else {
-        Media::Other
+    Media::named(value.as_bytes())
+}
+
+impl Media {
+    /// What a media type with its parameters means.
+    pub fn named(value: &[u8]) -> Self {
+        let end = value.iter().position(|byte| *byte == b';').unwrap_or(value.len());
+        let (essence, parameters) = value.split_at(end);
+        let essence = essence.trim_ascii();
+        let is = |name: &[u8]| essence.eq_ignore_ascii_case(name);
+        let starts = |with: &[u8]| {
+            essence.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
+        };
+        let ends = |with: &[u8]| {
+            let start = essence.len().saturating_sub(with.len());
+            essence.len() > with.len() && essence[start..].eq_ignore_ascii_case(with)
+        };
+        if is(b"application/json") || is(b"text/json") || ends(b"+json") {
+            Self::Json
+        } else if is(b"application/x-www-form-urlencoded") {
+            Self::Form
+        } else if is(b"multipart/form-data") {
+            Self::Multipart { boundary: parameter(parameters, b"boundary") }
+        } else if is(b"text/event-stream") {
+            Self::Other
+        } else if starts(b"text/") || ends(b"+xml") || TEXTS.iter().any(|text| is(text)) {
+            Self::Text
+        } else if essence.is_empty() {
+            Self::Undeclared
+        } else {
+            Self::Other
+        }
     }
 }
 

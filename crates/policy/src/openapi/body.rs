@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::shape::Shape;
 use super::text::Text;
-use super::{BodyInput, DocumentFault, Findings, Input, schema};
+use super::{BodyInput, DocumentFault, Findings, Input, circle, schema};
 use crate::content::{Part, parse_json};
 
 /// What an operation takes as its body.
@@ -161,6 +161,9 @@ impl BodySchema {
         };
         if let Err(error) = jsonschema::meta::options().validate(&text.value) {
             return Err(fault(error.instance_path().as_str(), error.to_string()));
+        }
+        if let Some(place) = circle::circles(&text.value).first() {
+            return Err(fault(place, circle::FAULT.to_owned()));
         }
         let validator = schema::options(draft)
             .build(&text.value)

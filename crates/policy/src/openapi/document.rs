@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use http::{HeaderName, Method};
+use http::HeaderName;
 use jsonschema::Draft;
 use serde_json::Value;
 
@@ -11,7 +11,9 @@ use super::parameter::{Parameter, ParameterPlace, Style};
 use super::schema::Schemas;
 use super::shape::Shape;
 use super::text::Text;
-use super::{Document, DocumentFault, FAULTS_MAX, OPERATIONS_MAX, Operation, upgrade};
+use super::{
+    Document, DocumentFault, FAULTS_MAX, OPERATIONS_MAX, Operation, PathMethods, circle, upgrade,
+};
 use crate::route::{RoutePattern, RouteTable};
 
 /// References that lead from one to the next.
@@ -31,6 +33,7 @@ pub(super) fn read(text: &[u8]) -> Result<Document, Vec<DocumentFault>> {
     upgrade::forgive_read_only(&mut text.value);
     let mut faults = Faults { text: &text, list: Vec::new() };
     faults.check_references(&text.value, &mut String::new());
+    faults.check_circles();
     // What a schema refers to has to be there before it can be built.
     if !faults.list.is_empty() {
         return Err(faults.list);
@@ -130,6 +133,12 @@ impl<'d> Faults<'d> {
             }
             // An anchor, which a schema may have.
             Some(_) => {}
+        }
+    }
+
+    fn check_circles(&mut self) {
+        for place in circle::circles(&self.text.value) {
+            self.add(&place, circle::FAULT);
         }
     }
 
@@ -328,7 +337,12 @@ impl<'d> Reading<'d> {
             Some(media) => {
                 let first = media.keys().next()?;
                 let below = format!("{at}/content/{}/schema", escape(first));
-                (Style::Json, self.content(&below)?)
+                let style = match crate::content::Media::named(first.as_bytes()) {
+                    crate::content::Media::Json => Style::Json,
+                    // It is text, of which the schema speaks as a string.
+                    _ => Style::default_of(&place),
+                };
+                (style, self.content(&below)?)
             }
             None => {
                 let style = match text("style") {
@@ -428,37 +442,38 @@ impl<'d> Reading<'d> {
     }
 
     fn tables(&mut self, operations: Vec<(String, Operation)>) -> Option<Document> {
-        let (places, operations): (Vec<_>, Vec<_>) = operations.into_iter().unzip();
+        let mut patterns: Vec<RoutePattern> = Vec::new();
+        let mut methods: Vec<PathMethods> = Vec::new();
+        // Where the first operation of each path is.
+        let mut places: Vec<&str> = Vec::new();
+        for (index, (place, operation)) in operations.iter().enumerate() {
+            let RoutePattern { method, path } = &operation.pattern;
+            let method = method.clone().expect("an operation has a method");
+            let known = patterns.iter().position(|pattern| pattern.path == *path);
+            let known = known.unwrap_or_else(|| {
+                patterns.push(RoutePattern { method: None, path: path.clone() });
+                methods.push(PathMethods::default());
+                places.push(place);
+                patterns.len() - 1
+            });
+            methods[known].names.push(method);
+            methods[known].operations.push(index);
+        }
         let table = |count: usize| {
-            let patterns = operations.iter().take(count).map(|operation| &operation.pattern);
-            RouteTable::build(patterns.zip((0..).map(Some)), None)
+            RouteTable::build(patterns.iter().take(count).zip((0..).map(Some)), None)
         };
-        let built = match table(operations.len()) {
-            Ok(table) => table,
+        let paths = match table(patterns.len()) {
+            Ok(paths) => paths,
             Err(error) => {
-                let first = (1..=operations.len()).find(|count| table(*count).is_err());
-                let place = first.and_then(|count| places.get(count - 1)).map_or("", |at| at);
-                self.faults
-                    .add(place, format!("it cannot stand beside another operation: {error}"));
+                let first = (1..=patterns.len()).find(|count| table(*count).is_err());
+                let place = first.and_then(|count| places.get(count - 1)).copied();
+                let fault = format!("it cannot stand beside another operation: {error}");
+                self.faults.add(place.unwrap_or_default(), fault);
                 return None;
             }
         };
-        let (mut patterns, mut methods): (Vec<RoutePattern>, Vec<Vec<Method>>) =
-            (Vec::new(), Vec::new());
-        for operation in &operations {
-            let RoutePattern { method, path } = &operation.pattern;
-            let method = method.clone().expect("an operation has a method");
-            match patterns.iter().position(|pattern| pattern.path == *path) {
-                Some(known) => methods[known].push(method),
-                None => {
-                    patterns.push(RoutePattern { method: None, path: path.clone() });
-                    methods.push(vec![method]);
-                }
-            }
-        }
-        let paths = RouteTable::build(patterns.iter().zip((0..).map(Some)), None)
-            .expect("the same paths stood beside each other with their methods");
-        Some(Document { operations, table: built, paths, methods })
+        let operations = operations.into_iter().map(|(_, operation)| operation).collect();
+        Some(Document { operations, paths, methods })
     }
 }
 
@@ -482,12 +497,12 @@ fn prefix(document: &Value) -> String {
     if path.is_empty() || path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
 }
 
-fn escape(segment: &str) -> String {
+pub(super) fn escape(segment: &str) -> String {
     segment.replace('~', "~0").replace('/', "~1")
 }
 
 /// A URI's fragment as a JSON Pointer.
-fn unescape(fragment: &str) -> String {
+pub(super) fn unescape(fragment: &str) -> String {
     let hex = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut out = Vec::with_capacity(fragment.len());
     let mut bytes = fragment.bytes();

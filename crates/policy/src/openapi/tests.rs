@@ -385,6 +385,12 @@ fn references_stay_inside_and_lead_somewhere() {
         ("{ $ref: 'https://evil.example/schema.json' }", 8, "nothing is fetched"),
         ("{ $ref: 'other.yaml#/a' }", 8, "nothing is fetched"),
         ("{ $ref: '#/components/schemas/none' }", 8, "there is nothing at"),
+        ("{ $ref: '#/paths/~1a/post/requestBody/content/application~1json/schema' }", 8, "circle"),
+        (
+            "{ allOf: [{ not: { $ref: '#/paths/~1a/post/requestBody/content/application~1json/schema' } }] }",
+            8,
+            "circle",
+        ),
         ("{}", 10, "circle"),
     ] {
         let faults = Document::read(with(schema).as_bytes()).unwrap_err();

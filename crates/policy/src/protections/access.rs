@@ -398,7 +398,10 @@ impl Access {
         };
         Principal {
             roles: roles.into_iter().fold(Roles::NONE, Roles::with),
-            tenant: claim(&tokens.tenant_claim).as_str().map(str::to_owned),
+            tenant: claim(&tokens.tenant_claim)
+                .as_str()
+                .filter(|tenant| !tenant.is_empty())
+                .map(str::to_owned),
         }
     }
 }
@@ -425,8 +428,8 @@ fn by_key(
 fn isolate(principal: &Principal, request: &Request<'_>) -> Result<(), Denial> {
     let named = request.client.tenant.as_str();
     let detail = match &principal.tenant {
+        Some(_) if named.is_empty() => "the request does not name one tenant",
         Some(own) if own == named => return Ok(()),
-        Some(_) if named.is_empty() => "the request names no tenant",
         Some(_) => "the request is about another tenant than its credentials are of",
         None => "the credentials are of no tenant",
     };
@@ -623,6 +626,14 @@ mod tests {
                 "GET",
                 "/api/a",
                 Some(("authorization", agent)),
+                "",
+                "access-tenant-mismatch",
+            ),
+            (
+                "a token of nobody's tenant",
+                "GET",
+                "/api/a",
+                Some(("authorization", with(&token(&signer, json!(["agent"]), "")))),
                 "",
                 "access-tenant-mismatch",
             ),

@@ -382,7 +382,7 @@ paths:
     fn each_operation_is_a_rule_of_its_own() {
         let protect = settings("openapi = \"api.yaml\"");
         let (key, sources) = (InstallKey::new([1; 32]), sources());
-        let context = BuildContext { key: &key, sources: &sources };
+        let context = BuildContext { key: &key, sources: &sources, memory: None };
         let rules = (ENTRY.operations)(&protect, &context).unwrap();
         let names: Vec<_> = rules.iter().map(|(pattern, _)| pattern.to_string()).collect();
         assert_eq!(names, ["GET /notes", "POST /notes"]);

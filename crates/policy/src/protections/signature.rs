@@ -32,7 +32,7 @@ use crate::Moment;
 use crate::content::Body;
 use crate::mode::ModeSetting;
 use crate::problem::{Code, Denial, FieldError};
-use crate::protection::{Answer, Effects, Outcome, Protection, Request};
+use crate::protection::{Answer, Effects, Memory, Outcome, Protection, Request};
 use crate::quantity::Period;
 use crate::registry::{BuildContext, BuildError, Entry, settings_of};
 use crate::source::Source;
@@ -119,7 +119,7 @@ struct Signature {
     keys: Vec<hmac::Key>,
     layout: Layout,
     tolerance: Duration,
-    deliveries: Deliveries,
+    deliveries: Arc<Deliveries>,
 }
 
 /// Where a format keeps what.
@@ -184,7 +184,11 @@ impl Signature {
             return Err(BuildError { key: "deliveries", message });
         }
         let hash_key = context.key.derive_16("webhook deliveries");
-        let deliveries = Deliveries::new(&hash_key, remember, deliveries);
+        // What has been taken stays taken while secrets are replaced.
+        let known = context.memory.clone().and_then(|memory| memory.downcast::<Deliveries>().ok());
+        let known = known.filter(|known| known.is_for(remember, deliveries));
+        let deliveries =
+            known.unwrap_or_else(|| Arc::new(Deliveries::new(&hash_key, remember, deliveries)));
         Ok(Self { keys, layout, tolerance, deliveries })
     }
 }
@@ -210,6 +214,10 @@ fn secret(format: Format, source: &Source, context: &BuildContext<'_>) -> Result
 }
 
 impl Protection for Signature {
+    fn memory(&self) -> Option<Memory> {
+        Some(Arc::<Deliveries>::clone(&self.deliveries))
+    }
+
     fn reads_body(&self, request: &Request<'_>) -> bool {
         !self.keys.is_empty() && !request.target.is_own()
     }
@@ -425,6 +433,10 @@ impl Deliveries {
     fn new(key: &[u8; 16], remember: Duration, most: usize) -> Self {
         let hasher = SipHasher24::new_with_key(key);
         Self { hasher, remember, most, table: Mutex::default() }
+    }
+
+    fn is_for(&self, remember: Duration, most: usize) -> bool {
+        (self.remember, self.most) == (remember, most)
     }
 
     fn hash(&self, identity: &[u8]) -> u64 {

@@ -159,7 +159,7 @@ pub(crate) fn try_build_with(
     sources: &Sources,
 ) -> Result<Arc<dyn Protection>, String> {
     let key = InstallKey::new([1; 32]);
-    (entry.build)(protect, &BuildContext { key: &key, sources })
+    (entry.build)(protect, &BuildContext { key: &key, memory: None, sources })
         .map_err(|error| format!("{}: {error}", error.key))
 }
 

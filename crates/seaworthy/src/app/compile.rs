@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use jiff::Timestamp;
 use seaworthy_policy::client::ClientResolver;
 use seaworthy_policy::mode::{Buckets, Mode, ModeSetting};
@@ -146,13 +147,18 @@ impl Compiler<'_> {
     fn operations(&mut self, protect: &Protect) -> anyhow::Result<Option<Operations>> {
         let mut list: Vec<(RoutePattern, Operation)> = Vec::new();
         for (position, entry) in REGISTRY.iter().enumerate() {
-            let context = BuildContext { key: &self.ground.key, sources: self.sources };
+            let (key, sources) = (&self.ground.key, self.sources);
+            let context = BuildContext { key, sources, memory: None };
             let rules = (entry.operations)(protect, &context).map_err(|error| {
                 anyhow::anyhow!("protect.{}.{}: {error}", entry.name, error.key)
             })?;
             for (pattern, protection) in rules {
                 let name = pattern.to_string();
                 let rule = RuleName { protection: position, route: Some(name.as_str().into()) };
+                // A `[[route]]` of that name has said how it is to be judged.
+                if self.rules.iter().any(|known| known.name == rule) {
+                    continue;
+                }
                 let link = self.add(protect, rule, position, protection);
                 match list.iter_mut().find(|(known, _)| *known == pattern) {
                     Some((_, operation)) => operation.links.push(link),
@@ -166,8 +172,17 @@ impl Compiler<'_> {
         if list.is_empty() {
             return Ok(None);
         }
+        // HEAD is GET without a body, where the document says nothing of it.
+        let named = |pattern: &RoutePattern| list.iter().any(|(known, _)| known == pattern);
+        let head = |(index, (pattern, _)): (usize, &(RoutePattern, Operation))| {
+            let head = RoutePattern { method: Some(Method::HEAD), path: pattern.path.clone() };
+            let is_get = pattern.method == Some(Method::GET);
+            (is_get && !named(&head)).then_some((head, Some(index)))
+        };
+        let heads: Vec<_> = list.iter().enumerate().filter_map(head).collect();
         let patterns = list.iter().map(|(pattern, _)| pattern).zip((0..).map(Some));
-        let table = RouteTable::build(patterns, None)?;
+        let heads = heads.iter().map(|(pattern, index)| (pattern, *index));
+        let table = RouteTable::build(patterns.chain(heads), None)?;
         let list = list.into_iter().map(|(_, operation)| operation).collect();
         Ok(Some(Operations { table, list }))
     }
@@ -182,13 +197,14 @@ impl Compiler<'_> {
         let name = RuleName { protection: position, route: route.map(Arc::from) };
         let settings = (entry.settings)(protect);
         let sources = self.sources.fingerprint(&(entry.sources)(protect));
-        let kept = self.before.and_then(|rules| {
-            rules.iter().find(|rule| {
-                rule.name == name && rule.settings == settings && rule.sources == sources
-            })
-        });
-        let context = BuildContext { key: &self.ground.key, sources: self.sources };
-        let protection = match kept {
+        let before = self.before.and_then(|rules| rules.iter().find(|rule| rule.name == name));
+        let is_same = |rule: &&Rule| rule.settings == settings && rule.sources == sources;
+        let context = BuildContext {
+            key: &self.ground.key,
+            sources: self.sources,
+            memory: before.and_then(|rule| rule.protection.memory()),
+        };
+        let protection = match before.filter(is_same) {
             Some(rule) => Arc::clone(&rule.protection),
             None => (entry.build)(protect, &context).map_err(|error| {
                 anyhow::anyhow!("protect.{}.{}: {error}", entry.name, error.key)

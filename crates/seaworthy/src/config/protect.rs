@@ -42,6 +42,6 @@ pub(crate) fn check_route(
 
 fn fault_of(entry: &Entry, protect: &Protect, sources: &Sources) -> Option<BuildError> {
     // What is built here is thrown away, so any key serves.
-    let context = BuildContext { key: &InstallKey::new([0; 32]), sources };
+    let context = BuildContext { key: &InstallKey::new([0; 32]), sources, memory: None };
     (entry.build)(protect, &context).err()
 }

@@ -75,6 +75,9 @@ impl ApiKeys {
                 fault(why.to_owned());
                 None
             });
+            if tenant.as_ref().is_some_and(String::is_empty) {
+                fault("expected `tenant` to name one, or not to be there".to_owned());
+            }
             let Some(hash) = unhex(&sha256) else {
                 fault("expected `sha256` to be 64 hex digits".to_owned());
                 continue;
@@ -168,7 +171,7 @@ mod tests {
     fn every_fault_has_its_line() {
         let text = format!(
             "[[key]]\nname = \"a\"\nsha256 = \"xyz\"\n[[key]]\nname = \"b\"\nsha256 = \"{0}\"\n\
-             roles = [\"boss\"]\nexpires = 10:00:00\n[[key]]\nname = \"c\"\nsha256 = \"{0}\"\n",
+             roles = [\"boss\"]\nexpires = 10:00:00\n[[key]]\nname = \"c\"\nsha256 = \"{0}\"\ntenant = \"\"\n",
             hash("sw_one")
         );
         assert_eq!(
@@ -177,6 +180,7 @@ mod tests {
                 "line 1: \"a\": expected `sha256` to be 64 hex digits",
                 "line 4: \"b\": the matrix has no role \"boss\"",
                 "line 4: \"b\": expected `expires` to be a day, or a time with its offset",
+                "line 9: \"c\": expected `tenant` to name one, or not to be there",
                 "line 9: \"c\": the key is there twice",
             ]
         );

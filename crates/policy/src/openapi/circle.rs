@@ -1,0 +1,137 @@
+//! Schemas that refer to themselves before anything of the value has been used up.
+//!
+//! A tree refers to itself through its members, and ends where the value does. `A: { $ref: B }` and
+//! `B: { $ref: A }` end nowhere: they say nothing, and whatever is sent would pass.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::document::{escape, unescape};
+
+/// Keywords whose schemas are about the very value of the schema that has them.
+const OF_ONE: [&str; 4] = ["not", "if", "then", "else"];
+const OF_LIST: [&str; 3] = ["allOf", "anyOf", "oneOf"];
+
+pub(super) const FAULT: &str = "the references lead in a circle, and say nothing";
+
+/// The places of the references in `document` that close a circle.
+pub(super) fn circles(document: &Value) -> Vec<String> {
+    let mut search = Search { document, seen: HashMap::new(), closing: Vec::new() };
+    search.all(document, &mut String::new());
+    search.closing.sort();
+    search.closing.dedup();
+    search.closing
+}
+
+struct Search<'d> {
+    document: &'d Value,
+    /// Schemas by their pointers: whether all that they lead to has been looked at.
+    seen: HashMap<String, bool>,
+    closing: Vec<String>,
+}
+
+impl Search<'_> {
+    /// Visits every schema of `value`, which is at `at`, that refers to another one.
+    fn all(&mut self, value: &Value, at: &mut String) {
+        let length = at.len();
+        let mut inside = |segment: &str, part: &Value| {
+            at.push('/');
+            at.push_str(&escape(segment));
+            self.all(part, at);
+            at.truncate(length);
+        };
+        match value {
+            Value::Array(items) => {
+                items.iter().enumerate().for_each(|(index, item)| inside(&index.to_string(), item));
+            }
+            Value::Object(map) => {
+                map.iter().for_each(|(name, part)| inside(name, part));
+                if map.get("$ref").is_some_and(Value::is_string) {
+                    self.visit(at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Visits all schemas that are about the same value as the one at `start`. With a list of its
+    /// own in place of recursion: a chain of references can be as long as the document.
+    fn visit(&mut self, start: &str) {
+        let mut path = vec![(start.to_owned(), None)];
+        while let Some((at, next)) = path.last_mut() {
+            let next = match next {
+                Some(next) => next,
+                None => {
+                    if self.seen.contains_key(at.as_str()) {
+                        path.pop();
+                        continue;
+                    }
+                    self.seen.insert(at.clone(), false);
+                    next.insert(edges(self.document, at))
+                }
+            };
+            let Some((by, to)) = next.pop() else {
+                self.seen.insert(at.clone(), true);
+                path.pop();
+                continue;
+            };
+            match self.seen.get(&to) {
+                Some(true) => {}
+                Some(false) => self.closing.push(by),
+                None => path.push((to, None)),
+            }
+        }
+    }
+}
+
+/// Where the schema at `at` leads without using up anything: each by its own place.
+fn edges(document: &Value, at: &str) -> Vec<(String, String)> {
+    let Some(schema) = document.pointer(at).and_then(Value::as_object) else { return Vec::new() };
+    let mut edges = Vec::new();
+    let reference = schema.get("$ref").and_then(Value::as_str);
+    if let Some(target) = reference.and_then(|reference| reference.strip_prefix('#')) {
+        edges.push((format!("{at}/$ref"), unescape(target)));
+    }
+    let mut inside = |below: String| edges.push((below.clone(), below));
+    for keyword in OF_ONE {
+        if schema.contains_key(keyword) {
+            inside(format!("{at}/{keyword}"));
+        }
+    }
+    for keyword in OF_LIST {
+        let count = schema.get(keyword).and_then(Value::as_array).map_or(0, Vec::len);
+        (0..count).for_each(|index| inside(format!("{at}/{keyword}/{index}")));
+    }
+    if let Some(dependent) = schema.get("dependentSchemas").and_then(Value::as_object) {
+        for name in dependent.keys() {
+            inside(format!("{at}/dependentSchemas/{}", escape(name)));
+        }
+    }
+    edges
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_circle_is_told_from_a_tree() {
+        let document = json!({
+            "Tree": { "properties": { "left": { "$ref": "#/Tree" } }, "items": { "$ref": "#/Tree" } },
+            "Self": { "$ref": "#/Self" },
+            "A": { "$ref": "#/B" },
+            "B": { "allOf": [{ "type": "object" }, { "$ref": "#/A" }] },
+            "If": { "if": { "not": { "$ref": "#/If" } } },
+            "Twice": { "anyOf": [{ "$ref": "#/Leaf" }, { "$ref": "#/Leaf" }] },
+            "Leaf": { "type": "string" },
+        });
+        let found = circles(&document);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert_eq!(found[1], "/If/if/not/$ref");
+        assert_eq!(found[2], "/Self/$ref");
+        assert!(found[0].ends_with("/$ref"), "{found:?}");
+    }
+}
