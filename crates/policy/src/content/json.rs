@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 use super::ContentFault;
@@ -17,8 +18,11 @@ pub fn parse(text: &[u8]) -> Result<Value, ContentFault> {
         let fault = "the body starts with a byte order mark, which JSON has not";
         return Err(ContentFault::ambiguous("", fault));
     }
+    // Once for all of it: string by string it costs a tenth of the parsing.
+    let text = std::str::from_utf8(text)
+        .map_err(|_| ContentFault::malformed("it is not JSON: it is not UTF-8"))?;
     let fault = Cell::new(None);
-    let mut reader = serde_json::Deserializer::from_slice(text);
+    let mut reader = serde_json::Deserializer::from_str(text);
     let reading = Reading { fault: &fault, depth: 0 };
     let value = reading.deserialize(&mut reader).map_err(|error| {
         fault.take().unwrap_or_else(|| ContentFault::malformed(format!("it is not JSON: {error}")))
@@ -119,16 +123,21 @@ impl<'de> Visitor<'de> for Reading<'_> {
         let below = self.below()?;
         let mut map = Map::new();
         while let Some(name) = members.next_key::<String>()? {
-            if map.contains_key(&name) {
-                let fault = "the object has the same name twice";
-                self.fault.set(Some(ContentFault::ambiguous("", fault)));
-                self.prepend(&name);
-                return Err(A::Error::custom("a name is there twice"));
-            }
+            let place = match map.entry(name) {
+                Entry::Vacant(place) => place,
+                Entry::Occupied(place) => {
+                    let fault = "the object has the same name twice";
+                    self.fault.set(Some(ContentFault::ambiguous("", fault)));
+                    self.prepend(place.key());
+                    return Err(A::Error::custom("a name is there twice"));
+                }
+            };
             match members.next_value_seed(below) {
-                Ok(value) => drop(map.insert(name, value)),
+                Ok(value) => {
+                    place.insert(value);
+                }
                 Err(error) => {
-                    self.prepend(&name);
+                    self.prepend(place.key());
                     return Err(error);
                 }
             }

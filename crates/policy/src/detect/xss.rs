@@ -277,7 +277,7 @@ fn scheme(value: &[u8]) -> Option<&'static str> {
     let window = &value[..value.len().min(LOOK_BYTES_MAX)];
     let from = window.iter().position(|&byte| !skipped(byte))?;
     // The first letters of the schemes below: most values have another.
-    if !b"jJvVmMdD".contains(&window[from]) {
+    if !b"jJvVmMdD".contains(&window[from]) || memchr::memchr(b':', window).is_none() {
         return None;
     }
     let name = Name::squeezed(&window[from..]);
