@@ -66,6 +66,8 @@ pub struct Vocabulary {
     spellings: HashMap<Box<[u8]>, ValueId, BuildHasherDefault<SipHasher13>>,
     scale: Scale,
     tolerance: Decimal,
+    /// The same, for the short way.
+    tolerance_f64: f64,
 }
 
 /// What a vocabulary is made of, before it is checked.
@@ -185,12 +187,14 @@ impl Vocabulary {
         if values.len() > VALUES_MAX {
             return Err(BuildError::TooManyValues(values.len()));
         }
+        let tolerance = tolerance(*scale, *sum_tolerance)?;
         let mut built = Self {
             name: name.as_str().into(),
             values: values.iter().map(|(value, _)| Value::new(value)).collect(),
             spellings: HashMap::default(),
             scale: *scale,
-            tolerance: tolerance(*scale, *sum_tolerance)?,
+            tolerance,
+            tolerance_f64: tolerance.to_f64(),
         };
         for (id, (value, aliases)) in (0..).map(ValueId).zip(values) {
             if aliases.len() > ALIASES_MAX {

@@ -85,8 +85,7 @@ impl<'a> Settled<'a> {
 
     /// Whether the weights add up, by more than what doubles can be wrong by.
     fn is_whole(&self) -> bool {
-        let tolerance = self.field.vocabulary.tolerance().to_f64();
-        (self.sum - self.whole()).abs() < tolerance / 2.0
+        (self.sum - self.whole()).abs() < self.field.vocabulary.tolerance_f64 / 2.0
     }
 
     fn whole(&self) -> f64 {

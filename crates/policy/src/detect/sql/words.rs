@@ -118,6 +118,9 @@ impl Tables {
 
     fn find(&self, word: &[u8]) -> Option<&Entry> {
         let (from, to) = self.buckets[bucket_of(word)?];
+        if from == to {
+            return None;
+        }
         let bucket = &self.words[usize::from(from)..usize::from(to)];
         let head = head_of(word);
         let rest = word.get(HEAD_BYTES..).unwrap_or_default();
