@@ -18,6 +18,7 @@ use seaworthy_console::live::{
 };
 use seaworthy_console::{Console, ConsoleInputs, Readiness, ReadyCheck};
 use seaworthy_policy::client::ClientKey;
+use seaworthy_policy::consumer::ConsumerKind;
 use seaworthy_policy::mode::{Mode, ModeSetting, Share};
 use seaworthy_policy::names::Names;
 use seaworthy_policy::problem::Code;
@@ -272,6 +273,8 @@ fn ordinary() -> RequestRecord {
         status: 200,
         ending: Ending::Served,
         client: ClientKey::Bearer(0),
+        kind: ConsumerKind::Unknown,
+        agent: clip("curl/8.5.0"),
         tenant: clip(""),
         path: clip("/"),
         request_bytes: 0,

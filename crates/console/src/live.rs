@@ -369,6 +369,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use seaworthy_policy::client::ClientKey;
+    use seaworthy_policy::consumer::ConsumerKind;
     use seaworthy_policy::mode::Share;
     use seaworthy_policy::record::{MethodLabel, RequestId, RouteId, Tenant, Verdicts, clip};
 
@@ -386,6 +387,8 @@ mod tests {
             status,
             ending,
             client: ClientKey::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            kind: ConsumerKind::Unknown,
+            agent: clip("curl/8.5.0"),
             tenant: Tenant::new(),
             path: clip("/"),
             request_bytes: 0,

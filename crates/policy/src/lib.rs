@@ -6,6 +6,7 @@
 //! socket; the tests call them with tables.
 
 pub mod client;
+pub mod consumer;
 pub mod content;
 pub mod detect;
 pub mod manual;

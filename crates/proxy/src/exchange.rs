@@ -9,6 +9,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body as _;
+use seaworthy_policy::consumer;
 use seaworthy_policy::content::{Body, Content};
 use seaworthy_policy::problem::{self, Code, Denial, Rendering};
 use seaworthy_policy::protection::{
@@ -111,6 +112,7 @@ impl<'a> Exchange<'a> {
             view,
             started,
             client,
+            agent: consumer::agent(&head.headers),
         };
         let flight = Flight::new(start, &head.method, head.uri.path());
         Self { rendering: Rendering::for_request(&head.headers), body, peer, flight }

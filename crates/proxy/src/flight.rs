@@ -7,6 +7,7 @@ use std::rc::Rc;
 use http::{Method, Version};
 use seaworthy_policy::Moment;
 use seaworthy_policy::client::Client;
+use seaworthy_policy::consumer::{self, Agent, ConsumerKind};
 use seaworthy_policy::problem::{Code, Denial};
 use seaworthy_policy::protection::{Bound, Scheme};
 use seaworthy_policy::record::{
@@ -30,6 +31,8 @@ pub(crate) struct Flight {
     pub(crate) started: Moment,
     pub(crate) id: RequestId,
     pub(crate) client: Client,
+    kind: ConsumerKind,
+    agent: Agent,
     pub(crate) scheme: Scheme,
     pub(crate) method: MethodLabel,
     pub(crate) version: Version,
@@ -63,6 +66,7 @@ pub(crate) struct Start {
     pub(crate) started: Moment,
     pub(crate) id: RequestId,
     pub(crate) client: Client,
+    pub(crate) agent: Agent,
     pub(crate) scheme: Scheme,
     pub(crate) version: Version,
 }
@@ -70,6 +74,8 @@ pub(crate) struct Start {
 impl Flight {
     pub(crate) fn new(start: Start, method: &Method, path: &str) -> Rc<Self> {
         start.worker.shard.requests_in_flight.add(1);
+        let kind =
+            consumer::classify(&start.view.snapshot.consumers, start.client.ip, &start.agent);
         Rc::new(Self {
             worker: start.worker,
             view: start.view,
@@ -78,6 +84,8 @@ impl Flight {
             started: start.started,
             id: start.id,
             client: start.client,
+            kind,
+            agent: start.agent,
             scheme: start.scheme,
             method: MethodLabel::of(method),
             version: start.version,
@@ -199,6 +207,8 @@ impl Flight {
             status,
             ending,
             client: self.client.key,
+            kind: self.kind,
+            agent: self.agent,
             tenant: self.client.tenant,
             path: *self.path.borrow(),
             request_bytes: self.request_bytes.get(),

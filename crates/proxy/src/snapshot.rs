@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use seaworthy_policy::client::ClientResolver;
+use seaworthy_policy::consumer::ConsumersConfig;
 use seaworthy_policy::mode::{Buckets, Mode};
 use seaworthy_policy::protection::Protection;
 use seaworthy_policy::record::{RouteId, RuleId};
@@ -19,6 +20,8 @@ pub struct Snapshot {
     /// Tells snapshots apart; grows with each reload.
     pub generation: u64,
     pub clients: ClientResolver,
+    /// Of what kind a client is; for the records alone.
+    pub consumers: ConsumersConfig,
     pub buckets: Buckets,
     /// Finds the index into [`Self::routes`].
     pub table: RouteTable<usize>,

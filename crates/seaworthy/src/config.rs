@@ -9,6 +9,7 @@ mod addr;
 mod announce;
 mod check;
 mod console;
+mod consumers;
 mod env;
 mod fault;
 mod files;
@@ -31,6 +32,7 @@ use std::io::Read as _;
 use std::path::{Path as FilePath, PathBuf};
 
 use seaworthy_policy::client::{ClientConfig, ClientResolver};
+use seaworthy_policy::consumer::ConsumersConfig;
 use seaworthy_policy::registry::Protect;
 use seaworthy_policy::source::Sources;
 use serde::de::IgnoredAny;
@@ -100,6 +102,7 @@ pub struct Config {
     pub console: Console,
     pub store: Store,
     pub client: ClientConfig,
+    pub consumers: ConsumersConfig,
     /// The service's own settings of every protection.
     pub protect: Protect,
     pub routes: Vec<Route>,
@@ -122,6 +125,7 @@ struct Sections {
     console: Console,
     store: Store,
     client: ClientConfig,
+    consumers: ConsumersConfig,
     protect: Protect,
     #[serde(skip_serializing)]
     route: IgnoredAny,
@@ -183,8 +187,18 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
     report.into_faults(name)?;
 
     let origins = Origins::collect(&tree, &routes.trees, inputs.file.as_deref());
-    let Sections { service, listen, console, store, client, protect, route: _, announce, log } =
-        sections;
+    let Sections {
+        service,
+        listen,
+        console,
+        store,
+        client,
+        consumers,
+        protect,
+        route: _,
+        announce,
+        log,
+    } = sections;
     let routes = routes.list;
     Ok(Config {
         service,
@@ -192,6 +206,7 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
         console,
         store,
         client,
+        consumers,
         protect,
         routes,
         announce,
@@ -235,6 +250,8 @@ fn check(sections: &Sections, sources: &Sources, tree: &Node, report: &mut Repor
         let (key, message) = fault.split_once(": ").unwrap_or(("client", &fault));
         checks.fault(&Path::of(key), message);
     }
+    checks.section = Path::of("consumers");
+    consumers::check(&sections.consumers, &mut checks);
     protect::check(&sections.protect, sources, tree, report);
 }
 

@@ -14,6 +14,8 @@
 mod aggregator;
 mod batch;
 mod config;
+mod consumer_counts;
+mod consumers;
 #[cfg(test)]
 mod fixture;
 mod health;
@@ -24,6 +26,7 @@ mod requests;
 mod retention;
 mod sampler;
 mod summaries;
+mod tally;
 mod writer;
 
 use std::hash::{BuildHasher, RandomState};
@@ -37,6 +40,11 @@ use tokio::sync::{oneshot, watch};
 pub use self::aggregator::{Aggregator, TENANT_OTHER, TENANTS_MAX};
 pub use self::batch::Batch;
 pub use self::config::{TelemetryConfig, TelemetryConfigError};
+pub use self::consumer_counts::CONSUMERS_MAX;
+pub use self::consumers::{
+    ConsumerFilter, ConsumerObjections, ConsumerPageKey, ConsumerRow, ConsumersPage, Harmed,
+    NamedCount, NamedCounts, RuleFilter, RuleImpact,
+};
 pub use self::health::StoreHealth;
 pub use self::histogram::{LATENCY_BOUNDS_US, LATENCY_BUCKETS, LatencyHistogram};
 use self::inbox::{Answer, Inbox, Work};

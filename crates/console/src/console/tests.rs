@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use prometheus_client::metrics::counter::Counter;
 use seaworthy_policy::client::ClientKey;
+use seaworthy_policy::consumer::ConsumerKind;
 use seaworthy_policy::mode::{Mode, ModeSetting};
 use seaworthy_policy::names::Names;
 use seaworthy_policy::problem::Code;
@@ -171,6 +172,8 @@ fn record(started_unix_ms: i64, verdict: Verdict) -> RequestRecord {
         status,
         ending,
         client: ClientKey::Ip(Ipv4Addr::new(203, 0, 113, 7).into()),
+        kind: ConsumerKind::Unknown,
+        agent: clip("curl/8.5.0"),
         tenant: clip("acme"),
         path: clip("/api/<traces>"),
         request_bytes: 0,

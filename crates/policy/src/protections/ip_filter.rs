@@ -81,6 +81,13 @@ impl FromStr for Network {
     }
 }
 
+impl Network {
+    /// Whether the canonical address `ip` is in it.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        self.0.contains(&ip)
+    }
+}
+
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

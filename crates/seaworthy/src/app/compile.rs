@@ -82,6 +82,7 @@ pub(crate) fn compile(
         generation: 0,
         clients: ClientResolver::new(&config.client, &ground.key.derive_16("client"))
             .map_err(anyhow::Error::msg)?,
+        consumers: config.consumers.clone(),
         buckets: Buckets::new(&ground.key.derive_16("share")),
         table,
         routes,

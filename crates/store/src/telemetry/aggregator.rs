@@ -8,7 +8,9 @@
 //!    more count for the tenant `~other`, a name that no tenant can have.
 //! 4. Harm is a would-deny whose request was then answered with 2xx or 3xx, or switched
 //!    protocols (101): a real client would have been broken.
-//! 5. Records that the ring had no room for are noted for the minutes since the last flush.
+//! 5. Clients are counted by day, with what they called themselves and which rules objected
+//!    ([`Consumers`]).
+//! 6. Records that the ring had no room for are noted for the minutes since the last flush.
 //!
 //! A counted request finds its counters with one hash; it allocates nothing unless it is the
 //! first of its kind in its minute.
@@ -22,6 +24,7 @@ use seaworthy_policy::registry::REGISTRY;
 
 use super::batch::{Batch, Minute, Rollup, RollupKey, RuleCounts};
 use super::config::TelemetryConfig;
+use super::consumer_counts::Consumers;
 use super::sampler::Sampler;
 
 /// Tenants that the rollups of one minute tell apart.
@@ -43,6 +46,7 @@ const MINUTES_MAX: usize = 8;
 pub struct Aggregator {
     names: Arc<Names>,
     minutes: Vec<OpenMinute>,
+    consumers: Consumers,
     sampler: Sampler,
     flushed_unix_ms: i64,
 }
@@ -63,6 +67,7 @@ impl Aggregator {
         Self {
             names,
             minutes: Vec::with_capacity(MINUTES_MAX),
+            consumers: Consumers::default(),
             sampler: Sampler::new(config, seed),
             flushed_unix_ms: now_unix_ms,
         }
@@ -71,13 +76,15 @@ impl Aggregator {
     pub fn observe(&mut self, record: &RequestRecord) {
         let ended_ms = record.started_unix_ms.saturating_add(i64::from(record.duration_us / 1000));
         self.minute(Minute::of_unix_ms(ended_ms)).count(record);
+        self.consumers.count(record, ended_ms, &self.names);
         self.sampler.offer(record);
     }
 
     /// Hands over what came since the last flush. `records_dropped` is how many records the
     /// ring had no room for in that time.
     pub fn flush(&mut self, now_unix_ms: i64, records_dropped: u64) -> Batch {
-        let mut batch = Batch::default();
+        let consumers = std::mem::take(&mut self.consumers);
+        let mut batch = Batch { consumers, ..Batch::default() };
         for open in &mut self.minutes {
             open.drain(&self.names, &mut batch);
         }
@@ -360,6 +367,7 @@ mod tests {
             let whole = whole.flush(NOON_MS + 180_000, 0);
             prop_assert_eq!(merged.rollups, whole.rollups);
             prop_assert_eq!(merged.rules, whole.rules);
+            prop_assert_eq!(merged.consumers, whole.consumers);
         }
     }
 }

@@ -11,6 +11,7 @@ use std::hash::{Hash, Hasher};
 
 use seaworthy_policy::record::{MethodLabel, RequestRecord, RouteId, RuleId, Tenant};
 
+use super::consumer_counts::{CONSUMERS_MAX, Consumers};
 use super::histogram::LatencyHistogram;
 
 /// Counts and rows, from [`Aggregator::flush`](super::Aggregator::flush) to
@@ -19,6 +20,7 @@ use super::histogram::LatencyHistogram;
 pub struct Batch {
     pub(super) rollups: HashMap<(Minute, RollupKey), Rollup>,
     pub(super) rules: HashMap<(Minute, RuleId), RuleCounts>,
+    pub(super) consumers: Consumers,
     /// Requests that are in no rollup.
     pub(super) dropped: BTreeMap<Minute, u64>,
     pub(super) rows: Vec<SampledRow>,
@@ -104,17 +106,20 @@ pub(super) struct SampledRow {
     pub(super) weight: f64,
 }
 
-/// What a batch may hold; about 20 MB at the defaults.
+/// What a batch may hold; about 30 MB at the defaults, and 50 MB more where each client has every
+/// User-Agent, tenant, route and rule that is told apart.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) rows: usize,
     pub(super) rollups: usize,
     pub(super) rules: usize,
+    /// Clients on a day; those beyond it count together.
+    pub(super) consumers: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { rows: 20_000, rollups: 50_000, rules: 50_000 }
+        Self { rows: 20_000, rollups: 50_000, rules: 50_000, consumers: CONSUMERS_MAX }
     }
 }
 
@@ -125,6 +130,7 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.rollups.is_empty()
             && self.rules.is_empty()
+            && self.consumers.is_empty()
             && self.dropped.is_empty()
             && self.rows.is_empty()
     }
@@ -173,6 +179,7 @@ impl Batch {
                 }
             }
         }
+        self.consumers.absorb(newer.consumers, bounds.consumers);
         for (minute, records) in newer.dropped {
             self.note_dropped(minute, records);
         }
@@ -231,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_counted_and_marks_its_minute() {
-        let bounds = Bounds { rows: 4, rollups: 1, rules: 1 };
+        let bounds = Bounds { rows: 4, rollups: 1, rules: 1, consumers: 1 };
         let mut held = batch(7, "acme", 3);
         let overflow = held.absorb(batch(8, "acme", 2), bounds);
         // Two requests whose rollup, and whose rule, found no room; the oldest row went.

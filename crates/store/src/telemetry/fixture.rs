@@ -1,6 +1,7 @@
 //! Records for the tests of this crate.
 
 use seaworthy_policy::client::ClientKey;
+use seaworthy_policy::consumer::{Agent, ConsumerKind};
 use seaworthy_policy::problem::Code;
 use seaworthy_policy::record::{
     Ending, MethodLabel, PathText, RequestId, RequestRecord, RouteId, Tenant, Verdict, Verdicts,
@@ -24,6 +25,8 @@ pub(super) fn record() -> RequestRecord {
         status: 200,
         ending: Ending::Served,
         client: ClientKey::Bearer(0xabc),
+        kind: ConsumerKind::Internal,
+        agent: Agent::from("desk/1").unwrap(),
         tenant: Tenant::from("acme").unwrap(),
         path: PathText::from("/api/complaints").unwrap(),
         request_bytes: 10,

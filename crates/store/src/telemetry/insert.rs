@@ -1,4 +1,6 @@
-//! Writing one batch, in one transaction: rollups add to what is there, rows are appended.
+//! Writing one batch, in one transaction: counts add to what is there, rows are appended.
+
+mod consumers;
 
 use std::collections::HashMap;
 
@@ -7,7 +9,9 @@ use seaworthy_policy::names::Names;
 use seaworthy_policy::record::{RequestRecord, RouteId, RuleId, Verdict};
 use seaworthy_policy::registry::REGISTRY;
 
+pub(super) use self::consumers::{CLIENT_OTHER, NAME_OTHER};
 use super::batch::Batch;
+use super::consumer_counts::CONSUMERS_MAX;
 use super::summaries::LATENCY_COLUMNS;
 
 /// The ids that routes and rules have in the file. Those of a process are by order of
@@ -28,6 +32,7 @@ pub(super) fn write(
     let written = connection.transaction().and_then(|transaction| {
         write_rollups(&transaction, batch, names, ids)?;
         write_rules(&transaction, batch, names, ids)?;
+        consumers::write(&transaction, &batch.consumers, names, ids, CONSUMERS_MAX)?;
         write_dropped(&transaction, batch)?;
         write_rows(&transaction, batch, names, ids)?;
         transaction.commit()
@@ -208,13 +213,17 @@ impl Ids {
             return Ok(*id);
         }
         let name = names.rules()[usize::from(rule.0)].to_string();
-        transaction
-            .prepare_cached("INSERT INTO rule (name) VALUES (?) ON CONFLICT (name) DO NOTHING")?
-            .execute([&name])?;
-        let id = transaction
-            .prepare_cached("SELECT id FROM rule WHERE name = ?")?
-            .query_row([&name], |row| row.get(0))?;
+        let id = rule_id(transaction, &name)?;
         self.rules.insert(rule, id);
         Ok(id)
     }
+}
+
+fn rule_id(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<i64> {
+    transaction
+        .prepare_cached("INSERT INTO rule (name) VALUES (?) ON CONFLICT (name) DO NOTHING")?
+        .execute([name])?;
+    transaction
+        .prepare_cached("SELECT id FROM rule WHERE name = ?")?
+        .query_row([name], |row| row.get(0))
 }

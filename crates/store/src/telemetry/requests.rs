@@ -65,6 +65,8 @@ pub enum FilterError {
     Status(String),
     #[error("expected \"would_deny\" or \"denied\", not {0:?}")]
     Verdict(String),
+    #[error("expected a rule such as \"csrf\" or \"rate_limit@POST /api/traces\", not {0:?}")]
+    Rule(String),
     #[error("expected a limit from 1 to {max}, not {0:?}", max = PageLimit::MAX)]
     Limit(String),
     #[error("expected the `next` of another page, not {0:?}")]
@@ -316,6 +318,8 @@ macro_rules! serde_as_text {
         }
     )*};
 }
+
+pub(super) use serde_as_text;
 
 // As text, since that is how a query string has them.
 serde_as_text!(StatusFilter, PageKey, PageLimit);

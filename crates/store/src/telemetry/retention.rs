@@ -1,9 +1,10 @@
 //! What is deleted when: first by age, then by size, in steps short enough that a flush between
 //! two of them does not wait.
 //!
-//! 1. Request rows older than `retention` go, then rollups older than `rollup_retention`.
+//! 1. Request rows older than `retention` go, then rollups older than `rollup_retention`, then
+//!    the days of clients that are as old, with the clients that were not seen since.
 //! 2. While the live pages take more than `size_max`, the oldest request rows go; when there
-//!    are none left, the oldest minutes of the rollups.
+//!    are none left, the oldest minutes of the rollups, or days of clients that are older.
 //! 3. Pages that this frees are used again; what is free beyond a sixteenth of the file, or
 //!    1 MiB, is given back to the file system.
 
@@ -12,9 +13,13 @@ use seaworthy_policy::quantity::{ByteSize, Period};
 
 use super::batch::Minute;
 use super::config::TelemetryConfig;
+use super::consumer_counts::Day;
 
 /// Rows that one step deletes, give or take the rest of a minute: a few milliseconds.
 const STEP_ROWS: u32 = 2000;
+
+/// Clients whose day one step deletes: up to some two hundred rows each, commonly ten.
+const STEP_CONSUMERS: u32 = 100;
 
 /// Pages that one step gives back.
 const STEP_PAGES: i64 = 2000;
@@ -54,11 +59,15 @@ impl Retention {
         if deleted == 0 {
             deleted = delete_minutes(&transaction, Minute::of_unix_ms(minutes_until))?;
         }
+        if deleted == 0 {
+            // A day goes when all of it is too old.
+            deleted = delete_days(&transaction, Day::of_unix_ms(minutes_until))?;
+        }
         let pages = Pages::of(&transaction)?;
         if deleted == 0 && pages.live_bytes() > i64::try_from(self.size_max.0).unwrap_or(i64::MAX) {
             deleted = delete_rows(&transaction, i64::MAX)?;
             if deleted == 0 {
-                deleted = delete_minutes(&transaction, Minute(i64::MAX))?;
+                deleted = delete_oldest(&transaction)?;
             }
         }
         transaction.commit()?;
@@ -109,6 +118,53 @@ fn delete_minutes(connection: &Connection, until: Minute) -> rusqlite::Result<us
     Ok(deleted)
 }
 
+/// Deletes the oldest day of clients where it is over before the oldest minute of rollups, else
+/// the oldest minutes; returns how many rows.
+fn delete_oldest(connection: &Connection) -> rusqlite::Result<usize> {
+    let minute: Option<i64> = connection
+        .prepare_cached("SELECT min(minute) FROM rollup")?
+        .query_row([], |row| row.get(0))?;
+    let until =
+        minute.map_or(Day(i64::MAX), |minute| Day::of_unix_ms(minute.saturating_mul(Minute::MS)));
+    match delete_days(connection, until)? {
+        0 => {}
+        deleted => return Ok(deleted),
+    }
+    delete_minutes(connection, Minute(i64::MAX))
+}
+
+/// Deletes some clients' oldest day, where it is before `until`, and returns how many rows.
+fn delete_days(connection: &Connection, until: Day) -> rusqlite::Result<usize> {
+    let day: Option<i64> = connection
+        .prepare_cached("SELECT min(day) FROM consumer_day")?
+        .query_row([], |row| row.get(0))?;
+    let Some(day) = day.filter(|day| *day < until.0) else { return Ok(0) };
+    let last: i64 = connection
+        .prepare_cached(
+            "SELECT max(consumer_id) FROM (SELECT consumer_id FROM consumer_day WHERE day = ? \
+             ORDER BY consumer_id LIMIT ?)",
+        )?
+        .query_row((day, STEP_CONSUMERS), |row| row.get(0))?;
+    let mut deleted = 0;
+    for table in ["consumer_trait", "consumer_rule", "consumer_day"] {
+        deleted += connection
+            .prepare_cached(&format!(
+                "DELETE FROM {table} WHERE day = ?1 AND consumer_id IN \
+                 (SELECT consumer_id FROM consumer_day WHERE day = ?1 AND consumer_id <= ?2)"
+            ))?
+            .execute((day, last))?;
+    }
+    // Nobody has an older day, so whoever was not seen after this one has none left.
+    let ended_ms = Day(day + 1).start_unix_ms();
+    deleted += connection
+        .prepare_cached(
+            "DELETE FROM consumer WHERE id <= ?1 AND last_ms < ?2 AND NOT EXISTS \
+             (SELECT 1 FROM consumer_day WHERE consumer_id = consumer.id)",
+        )?
+        .execute((last, ended_ms))?;
+    Ok(deleted)
+}
+
 fn give_back(connection: &Connection, pages: i64) -> rusqlite::Result<()> {
     // One page a row: the pragma only goes as far as its rows are read.
     let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
@@ -146,11 +202,12 @@ impl Pages {
 mod tests {
     use std::path::Path;
 
+    use seaworthy_policy::client::ClientKey;
     use seaworthy_policy::names::Names;
     use seaworthy_policy::record::{MethodLabel, RequestRecord, RouteId, Tenant};
 
     use super::super::batch::{Batch, Rollup, RollupKey, SampledRow};
-    use super::super::fixture::{NOON_MS, record};
+    use super::super::fixture::{NOON_MS, record, would_be_denied};
     use super::super::insert::{Ids, write};
     use super::super::{SCHEMA, TelemetryConfig};
     use super::*;
@@ -164,7 +221,7 @@ mod tests {
 
     /// One row and one rollup for each of `minutes`.
     fn fill(connection: &mut Connection, minutes: impl Iterator<Item = i64>) {
-        let mut batch = Batch::default();
+        let (names, mut batch) = (Names::new(), Batch::default());
         for minute in minutes {
             let started_unix_ms = minute * Minute::MS;
             let record = RequestRecord { started_unix_ms, ..record() };
@@ -179,8 +236,11 @@ mod tests {
             rollup.count(&record);
             batch.rollups.insert((Minute(minute), key), rollup);
             batch.note_dropped(Minute(minute), 1);
+            let client = ClientKey::Bearer((minute % 500) as u64);
+            let record = RequestRecord { client, ..would_be_denied() };
+            batch.consumers.count(&record, started_unix_ms, &names);
         }
-        write(connection, &batch, &Names::new(), &mut Ids::default()).unwrap();
+        write(connection, &batch, &names, &mut Ids::default()).unwrap();
     }
 
     fn run(connection: &mut Connection, config: &TelemetryConfig) {
@@ -258,5 +318,28 @@ mod tests {
         let size_max = ByteSize(1);
         run(&mut connection, &TelemetryConfig { size_max, ..TelemetryConfig::default() });
         assert_eq!(count(&connection, "SELECT count(*) FROM rollup"), 0);
+        for table in ["consumer", "consumer_day", "consumer_trait", "consumer_rule"] {
+            let rows = count(&connection, &format!("SELECT count(*) FROM {table}"));
+            assert_eq!(rows, 0, "{table}");
+        }
+    }
+
+    #[test]
+    fn days_of_clients_go_whole_and_who_has_none_left_goes_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut connection = open(dir.path());
+        // Two days ago 500 clients, today 120 of them.
+        let today = NOON - NOON % 1440;
+        fill(&mut connection, (today - 2 * 1440..today - 1440).chain(today..today + 120));
+        let days = |connection: &Connection| count(connection, "SELECT count(*) FROM consumer_day");
+        assert_eq!(days(&connection), 620);
+        let rollup_retention = Period::secs(24 * 3600);
+        let config = TelemetryConfig { rollup_retention, ..TelemetryConfig::default() };
+        run(&mut connection, &config);
+        assert_eq!(days(&connection), 120);
+        for table in ["consumer", "consumer_trait WHERE trait = 'agent'", "consumer_rule"] {
+            let rows = count(&connection, &format!("SELECT count(*) FROM {table}"));
+            assert_eq!(rows, 120, "{table}");
+        }
     }
 }
