@@ -6,6 +6,7 @@
 mod announcements;
 mod bodies;
 mod connections;
+mod consumers;
 mod demo;
 mod edges;
 mod fetched_keys;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use seaworthy_store::StoreError;
 use seaworthy_store::telemetry::{
-    Page, PageLimit, RequestFilter, RequestRow, RulesSummary, StoreHealth, Telemetry,
-    TelemetryReader, TimeRange, VerdictFilter,
+    ConsumerFilter, ConsumersPage, Page, PageLimit, RequestFilter, RequestRow, RulesSummary,
+    StoreHealth, Telemetry, TelemetryReader, TimeRange, VerdictFilter,
 };
 use tokio::sync::Semaphore;
 use tokio::time;
@@ -57,6 +57,14 @@ impl Evidence {
         filter: RequestFilter,
     ) -> Result<Page<RequestRow>, EvidenceError> {
         self.ask(move |reader| reader.requests(&filter)).await
+    }
+
+    /// One page of the list of clients.
+    pub(crate) async fn consumers(
+        &self,
+        filter: ConsumerFilter,
+    ) -> Result<ConsumersPage, EvidenceError> {
+        self.ask(move |reader| reader.consumers(&filter)).await
     }
 
     /// The newest requests that a rule denied, or would have denied.

@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, html};
 
+pub(crate) mod consumers;
 pub(crate) mod overview;
 pub(crate) mod requests;
 
@@ -40,6 +41,7 @@ fn document(service: &str, title: Option<&str>, beside: Markup, main: Markup) ->
                     nav aria-label="Pages" {
                         (link("/", "Overview", title.is_none()))
                         (link("/requests", "Requests", title == Some("Requests")))
+                        (link("/consumers", "Consumers", title == Some("Consumers")))
                     }
                     (beside)
                 }
@@ -50,6 +52,7 @@ fn document(service: &str, title: Option<&str>, beside: Markup, main: Markup) ->
                         a href="/api/v1/overview" { "overview" } ", "
                         a href="/api/v1/protections" { "protections" } ", "
                         a href="/api/v1/requests" { "requests" } ", "
+                        a href="/api/v1/consumers" { "consumers" } ", "
                         a href="/metrics" { "metrics" } ", "
                         a href="/readyz" { "readiness" } "."
                     }

@@ -10,11 +10,18 @@ use axum::extract;
 use http::Uri;
 use seaworthy_policy::problem::FieldError;
 use seaworthy_policy::quantity::Period;
-use seaworthy_store::telemetry::RequestFilter;
+use seaworthy_store::telemetry::{ConsumerFilter, RequestFilter};
 
 /// What a list of requests can be asked for.
 pub(crate) const REQUEST_FILTERS: &[&str] =
     &["status", "route", "client", "tenant", "verdict", "since", "limit", "before"];
+
+/// What a list of clients can be asked for.
+pub(crate) const CONSUMER_FILTERS: &[&str] =
+    &["rule", "kind", "tenant", "client", "since", "limit", "before"];
+
+/// How far back a list of clients goes where nobody says.
+pub(crate) const CONSUMERS_SINCE: Period = Period::secs(7 * 24 * 3600);
 
 /// The longest value of a parameter, in bytes: longer than any name that telemetry has.
 const VALUE_MAX: usize = 512;
@@ -110,6 +117,25 @@ impl Query {
         self.checked(filter)
     }
 
+    /// [`CONSUMER_FILTERS`] as a filter, or every fault.
+    pub(crate) fn consumer_filter(
+        mut self,
+        now_unix_ms: i64,
+    ) -> Result<ConsumerFilter, Vec<FieldError>> {
+        let text = |value: &str| Some(value.to_owned()).filter(|value| !value.is_empty());
+        let since: Period = self.read("since").unwrap_or(CONSUMERS_SINCE);
+        let filter = ConsumerFilter {
+            kind: self.read("kind"),
+            tenant: text(self.value("tenant")),
+            client: text(self.value("client")),
+            rule: self.read("rule"),
+            since_unix_ms: Some(before(now_unix_ms, since)),
+            before: self.read("before"),
+            limit: self.read("limit").unwrap_or_default(),
+        };
+        self.checked(filter)
+    }
+
     /// The same filters with another page to begin at, as a query string.
     pub(crate) fn with_before(&self, before: &str) -> String {
         let mut query = String::new();
@@ -133,6 +159,13 @@ pub(crate) fn before(now_unix_ms: i64, period: Period) -> i64 {
     now_unix_ms.saturating_sub(period_ms)
 }
 
+/// A link to `path` with one parameter.
+pub(crate) fn link(path: &str, name: &str, value: &str) -> String {
+    let mut link = format!("{path}?{name}=");
+    push_encoded(&mut link, value);
+    link
+}
+
 /// Percent-encodes all but RFC 3986's unreserved characters.
 fn push_encoded(query: &mut String, value: &str) {
     const HEX: [char; 16] =
@@ -150,6 +183,7 @@ fn push_encoded(query: &mut String, value: &str) {
 
 #[cfg(test)]
 mod tests {
+    use seaworthy_policy::consumer::ConsumerKind;
     use seaworthy_store::telemetry::{PageLimit, StatusFilter, VerdictFilter};
 
     use super::*;
@@ -211,6 +245,36 @@ mod tests {
         }
         let long = query(&format!("?route={}", "x".repeat(VALUE_MAX + 1)));
         assert_eq!(long.request_filter(0).unwrap_err()[0].detail, "route is longer than 512 bytes");
+    }
+
+    #[test]
+    fn clients_are_asked_for_by_what_they_are() {
+        let query =
+            |text: &str| Query::of(&format!("/consumers{text}").parse().unwrap(), CONSUMER_FILTERS);
+        let week_ms = 7 * 24 * 3600 * 1000;
+        let filter =
+            query("?rule=csrf@POST+/a&kind=internal&tenant=acme&since=1d&limit=5&before=1_2_3");
+        assert_eq!(
+            filter.consumer_filter(week_ms).unwrap(),
+            ConsumerFilter {
+                kind: Some(ConsumerKind::Internal),
+                tenant: Some("acme".to_owned()),
+                client: None,
+                rule: Some("csrf@POST /a".parse().unwrap()),
+                since_unix_ms: Some(6 * 24 * 3600 * 1000),
+                before: Some("1_2_3".parse().unwrap()),
+                limit: PageLimit::new(5).unwrap(),
+            }
+        );
+        let ever = query("").consumer_filter(week_ms).unwrap();
+        assert_eq!(ever, ConsumerFilter { since_unix_ms: Some(0), ..ConsumerFilter::default() });
+        let faults = query("?rule=cfrs&kind=mixed&since=x&verdict=denied").consumer_filter(0);
+        let at: Vec<_> = faults.unwrap_err().iter().map(|fault| fault.at.clone()).collect();
+        assert_eq!(at, ["query:verdict", "query:since", "query:kind", "query:rule"]);
+        assert_eq!(
+            link("/consumers", "client", "ip:2001:db8::/64"),
+            "/consumers?client=ip%3A2001%3Adb8%3A%3A%2F64"
+        );
     }
 
     #[test]

@@ -6,12 +6,14 @@
 mod authz;
 mod completions;
 mod config;
+mod consumers;
 mod demo;
 mod init;
 mod protections;
 mod requests;
 mod schema;
 mod serve;
+mod since;
 mod table;
 mod vocabulary;
 
@@ -45,6 +47,7 @@ enum Command {
     Config(config::Config),
     Protections(protections::Protections),
     Requests(requests::Requests),
+    Consumers(consumers::Consumers),
     #[command(subcommand)]
     Vocabulary(vocabulary::Vocabulary),
     #[command(subcommand)]
@@ -116,6 +119,7 @@ impl Command {
             Self::Config(command) => command.run(surroundings),
             Self::Protections(command) => command.run(surroundings),
             Self::Requests(command) => command.run(surroundings),
+            Self::Consumers(command) => command.run(surroundings),
             Self::Vocabulary(command) => command.run(surroundings),
             Self::Schema(command) => command.run(surroundings),
             Self::Authz(command) => command.run(surroundings),
@@ -260,6 +264,8 @@ mod tests {
             &["requests", "--status", "9xx"],
             &["requests", "--since", "yesterday"],
             &["requests", "--limit", "0"],
+            &["consumers", "--kind", "mixed"],
+            &["consumers", "--rule", "cfrs"],
             &["config"],
             &["vocabulary", "parse", "stages"],
             &["vocabulary", "parse", "stages", "a", "--shape", "round"],

@@ -230,6 +230,7 @@ async fn every_answer_carries_the_security_headers() {
     for path in [
         "/",
         "/requests",
+        "/consumers",
         "/assets/console.css",
         "/assets/console.js",
         "/assets/icon.svg",
@@ -278,6 +279,12 @@ async fn refusals_are_problems() {
             "since: expected a duration",
         ),
         ("GET /api/v1/requests HTTP/1.1\r\nhost: localhost\r\n", 503, "store is not open"),
+        ("GET /api/v1/consumers HTTP/1.1\r\nhost: localhost\r\n", 503, "store is not open"),
+        (
+            "GET /api/v1/consumers?rule=cfrs HTTP/1.1\r\nhost: localhost\r\n",
+            400,
+            "rule: expected a rule such as",
+        ),
     ];
     for (head, status, words) in cases {
         let reply = running.ask(head).await;
@@ -358,6 +365,45 @@ async fn the_api_gives_the_figures_of_the_page() {
     assert_eq!((&rule["mode"], &rule["setting"]), (&"warn".into(), &"auto".into()));
     assert_eq!((&rule["would_deny"], &rule["harm"]), (&12.into(), &3.into()));
     assert!(rule["sentence"].as_str().unwrap().starts_with("Would have denied 12 of 3,400"));
+}
+
+#[tokio::test]
+async fn consumers_come_from_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let telemetry = store(&dir).await;
+    let running = Running::start(Some(telemetry)).await;
+    let all = running.json("/api/v1/consumers").await;
+    assert_eq!((&all["consumers"], &all["sentence"]), (&1.into(), &Value::Null));
+    let row = &all["rows"][0];
+    assert_eq!((&row["client"], &row["requests"]), (&"ip:203.0.113.7".into(), &4.into()));
+    assert_eq!(row["agents"]["names"][0]["name"], "curl/8.5.0");
+    let rule = running.json("/api/v1/consumers?rule=rate_limit&kind=unknown&since=1d").await;
+    assert_eq!(
+        rule["sentence"],
+        "enforcing rate_limit today breaks 1 of 1 client: ip:203.0.113.7 (1 request)"
+    );
+    assert_eq!(
+        rule["rows"][0]["objections"],
+        serde_json::json!([{ "rule": "rate_limit", "would_deny": 1, "denied": 1, "harm": 1 }])
+    );
+
+    for (path, status, words) in [
+        ("/consumers", 200, "<time datetime="),
+        ("/consumers", 200, "/requests?client=ip%3A203.0.113.7"),
+        ("/consumers", 200, "would deny 1 of 4 <span class=\"harm\">▲ 1 harm</span>"),
+        ("/consumers?rule=rate_limit", 200, "Enforcing rate_limit today breaks 1 of 1 client: "),
+        ("/consumers?rule=csrf", 200, "The rule objects to none of them."),
+        ("/consumers?tenant=nobody", 200, "No clients match these filters."),
+        ("/consumers?kind=mixed", 400, "kind: expected &quot;internal&quot;"),
+        ("/requests", 200, "<a href=\"/consumers?client=ip%3A203.0.113.7\">"),
+    ] {
+        let page = running.get(path).await;
+        assert_eq!(page.status, status, "{path}");
+        assert!(page.body.contains(words), "{words:?} is not in {path}: {}", page.body);
+    }
+    let empty = Running::start(None).await.get("/consumers").await;
+    assert_eq!(empty.status, 503);
+    assert!(empty.body.contains("No consumers to show: "), "{}", empty.body);
 }
 
 #[tokio::test]

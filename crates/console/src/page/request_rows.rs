@@ -6,6 +6,7 @@ use seaworthy_store::telemetry::RequestRow;
 
 use super::time_of_day;
 use crate::figures::{latency, rate};
+use crate::query::link;
 
 const COLUMNS: usize = 7;
 
@@ -43,7 +44,11 @@ fn row(request: &RequestRow) -> Markup {
             }
             td.why role="cell" data-label="Objection" { (objections(request)) }
             td.number role="cell" data-label="Status" { (request.status) }
-            td.who role="cell" data-label="Client" { code { (request.client) } }
+            td.who role="cell" data-label="Client" {
+                a href=(link("/consumers", "client", &request.client)) {
+                    code { (request.client) }
+                }
+            }
             td role="cell" data-label="Tenant" { (request.tenant.as_deref().unwrap_or("–")) }
             td.number role="cell" data-label="Took" { (latency(request.duration_us)) }
         }

@@ -11,14 +11,16 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri};
 use seaworthy_policy::quantity::Period;
 use seaworthy_policy::registry::REGISTRY;
-use seaworthy_store::telemetry::{RuleSummary, RulesSummary, StoreHealth, TimeRange};
+use seaworthy_store::telemetry::{
+    ConsumersPage, RuleSummary, RulesSummary, StoreHealth, TimeRange,
+};
 use serde::Serialize;
 
 use super::Sources;
 use crate::evidence::EvidenceError;
 use crate::live::{LiveView, RuleView};
 use crate::problem::Problem;
-use crate::query::{Query, REQUEST_FILTERS, before};
+use crate::query::{CONSUMER_FILTERS, Query, REQUEST_FILTERS, before};
 use crate::readiness::Readiness;
 
 #[derive(Serialize)]
@@ -132,6 +134,26 @@ pub(super) async fn requests(
     let filter = query.request_filter(now_unix_ms()).map_err(Problem::bad_query)?;
     let page = sources.evidence.requests(filter).await?;
     Ok(Json(page).into_response())
+}
+
+#[derive(Serialize)]
+struct Consumers {
+    /// What the rule that was asked for means for them; absent where none was.
+    sentence: Option<String>,
+    #[serde(flatten)]
+    page: ConsumersPage,
+}
+
+/// One page of clients, the latest seen first or, with a rule, the most harmed: `rows`, and
+/// `next` for the parameter `before` of the next page.
+pub(super) async fn consumers(
+    State(sources): State<Sources>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let query = Query::of(&uri, CONSUMER_FILTERS);
+    let filter = query.consumer_filter(now_unix_ms()).map_err(Problem::bad_query)?;
+    let page = sources.evidence.consumers(filter).await?;
+    Ok(Json(Consumers { sentence: page.sentence(), page }).into_response())
 }
 
 impl From<EvidenceError> for Problem {

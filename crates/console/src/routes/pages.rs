@@ -6,8 +6,8 @@ use http::{StatusCode, Uri};
 
 use super::{Sources, api};
 use crate::page;
-use crate::page::requests::Found;
-use crate::query::{Query, REQUEST_FILTERS};
+use crate::page::{consumers, requests};
+use crate::query::{CONSUMER_FILTERS, Query, REQUEST_FILTERS};
 
 pub(super) async fn overview(State(sources): State<Sources>) -> Html<String> {
     let live = sources.live();
@@ -17,12 +17,25 @@ pub(super) async fn overview(State(sources): State<Sources>) -> Html<String> {
 pub(super) async fn requests(State(sources): State<Sources>, uri: Uri) -> impl IntoResponse {
     let query = Query::of(&uri, REQUEST_FILTERS);
     let (status, found) = match query.clone().request_filter(api::now_unix_ms()) {
-        Err(faults) => (StatusCode::BAD_REQUEST, Found::Faults(faults)),
+        Err(faults) => (StatusCode::BAD_REQUEST, requests::Found::Faults(faults)),
         Ok(filter) => match sources.evidence.requests(filter).await {
-            Ok(page) => (StatusCode::OK, Found::Page(page)),
-            Err(error) => (StatusCode::SERVICE_UNAVAILABLE, Found::Failed(error)),
+            Ok(page) => (StatusCode::OK, requests::Found::Page(page)),
+            Err(error) => (StatusCode::SERVICE_UNAVAILABLE, requests::Found::Failed(error)),
         },
     };
     let service = &sources.live().gateway.service;
-    (status, Html(page::requests::render(service, &query, &found)))
+    (status, Html(requests::render(service, &query, &found)))
+}
+
+pub(super) async fn consumers(State(sources): State<Sources>, uri: Uri) -> impl IntoResponse {
+    let query = Query::of(&uri, CONSUMER_FILTERS);
+    let (status, found) = match query.clone().consumer_filter(api::now_unix_ms()) {
+        Err(faults) => (StatusCode::BAD_REQUEST, consumers::Found::Faults(faults)),
+        Ok(filter) => match sources.evidence.consumers(filter).await {
+            Ok(page) => (StatusCode::OK, consumers::Found::Page(page)),
+            Err(error) => (StatusCode::SERVICE_UNAVAILABLE, consumers::Found::Failed(error)),
+        },
+    };
+    let service = &sources.live().gateway.service;
+    (status, Html(consumers::render(service, &query, &found)))
 }
