@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use seaworthy_policy::consumer::ConsumerKind;
 use seaworthy_policy::problem::FieldError;
-use seaworthy_store::telemetry::{ConsumerObjections, ConsumerRow, ConsumersPage, NamedCounts};
+use seaworthy_store::telemetry::{
+    ConsumerObjections, ConsumerRow, ConsumersPage, NamedCounts, RuleFilter,
+};
 
 use super::document;
 use crate::evidence::EvidenceError;
@@ -32,13 +34,15 @@ const FIELDS: [(&str, &str, &str); 4] = [
 const NAMES_SHOWN: usize = 3;
 
 pub(crate) fn render(service: &str, query: &Query, found: &Found) -> String {
+    // Where it makes no sense, there are no rows.
+    let rule: Option<RuleFilter> = query.value("rule").parse().ok();
     let main = html! {
         section aria-labelledby="consumers-title" {
             div.heading {
                 h2 #consumers-title { "Consumers" }
                 p {
                     @if query.value("rule").is_empty() {
-                        "Who calls, the latest first. With a rule: whom it would break today."
+                        "Who calls, the busiest first. With a rule: whom it would break today."
                     } @else {
                         "To whom the rule objects, the most harmed first."
                     }
@@ -59,7 +63,7 @@ pub(crate) fn render(service: &str, query: &Query, found: &Found) -> String {
                 tbody role="rowgroup" {
                     @match found {
                         Found::Page(page) if page.rows.is_empty() => { (remark(nobody(page, query))) }
-                        Found::Page(page) => { @for consumer in &page.rows { (row(consumer)) } }
+                        Found::Page(page) => { @for consumer in &page.rows { (row(consumer, rule.as_ref())) } }
                         Found::Faults(_) => { (remark("Correct the filters above.")) }
                         Found::Failed(error) => {
                             (remark(&format!("No consumers to show: {error}.")))
@@ -142,7 +146,8 @@ fn head() -> Markup {
     }
 }
 
-fn row(consumer: &ConsumerRow) -> Markup {
+fn row(consumer: &ConsumerRow, rule: Option<&RuleFilter>) -> Markup {
+    let asked_for = |said: &&ConsumerObjections| rule.is_none_or(|rule| rule.matches(&said.rule));
     html! {
         tr role="row" {
             th scope="row" role="rowheader" {
@@ -154,7 +159,7 @@ fn row(consumer: &ConsumerRow) -> Markup {
             td role="cell" data-label="Tenants" { (names(&consumer.tenants, None)) }
             td role="cell" data-label="User agents" { (names(&consumer.agents, Some("none"))) }
             td.why role="cell" data-label="Objections" {
-                @for objections in &consumer.objections {
+                @for objections in consumer.objections.iter().filter(asked_for) {
                     (sentence(objections, consumer.requests))
                 }
                 @if consumer.objections.is_empty() { "–" }

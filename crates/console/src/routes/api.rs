@@ -144,7 +144,7 @@ struct Consumers {
     page: ConsumersPage,
 }
 
-/// One page of clients, the latest seen first or, with a rule, the most harmed: `rows`, and
+/// One page of clients, the busiest first or, with a rule, the most harmed: `rows`, and
 /// `next` for the parameter `before` of the next page.
 pub(super) async fn consumers(
     State(sources): State<Sources>,

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use seaworthy_policy::consumer::ConsumerKind;
 use seaworthy_store::StoreError;
 use seaworthy_store::telemetry::{
-    ConsumerFilter, ConsumerPageKey, ConsumerRow, ConsumersPage, NamedCounts, PageLimit,
-    RuleFilter, TelemetryReader,
+    ConsumerFilter, ConsumerObjections, ConsumerPageKey, ConsumerRow, ConsumersPage, NamedCounts,
+    PageLimit, RuleFilter, TelemetryReader,
 };
 
 use super::since::Since;
@@ -17,7 +17,7 @@ use super::{Answer, ConfigFile, Surroundings};
 use crate::config::{self, Flags};
 use crate::exit::{Exit, Failure};
 
-/// List who calls, and who breaks if a rule is enforced today
+/// List who calls, the busiest first, and who breaks if a rule is enforced today
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -106,6 +106,10 @@ fn render(page: &ConsumersPage, filter: &ConsumerFilter, paper: Paper) -> String
         let mut table = Table::new(["client", "kind", "requests", "last seen", "who it is"]);
         for row in &page.rows {
             table.row(cells(row));
+            for objections in asked_for(row, filter.rule.as_ref()) {
+                let paint = if objections.harm > 0 { Paint::Yellow } else { Paint::Plain };
+                table.note(Cell::new(objections.sentence(row.requests)).paint(paint));
+            }
         }
         parts.push(table.render(paper));
     }
@@ -114,7 +118,7 @@ fn render(page: &ConsumersPage, filter: &ConsumerFilter, paper: Paper) -> String
             "{} clients are told apart; {} requests of others are counted together\n",
             page.consumers_max, others.requests
         );
-        for objections in &others.objections {
+        for objections in asked_for(others, filter.rule.as_ref()) {
             writeln!(text, "  {}", objections.sentence(others.requests))
                 .expect("a string takes everything");
         }
@@ -148,22 +152,25 @@ fn nobody(page: &ConsumersPage, filter: &ConsumerFilter) -> Option<String> {
     (page.consumers == 0 || page.impact.is_none()).then(|| "no client matches\n".to_owned())
 }
 
+/// What the rule that was asked for said, else what all said.
+fn asked_for<'a>(
+    row: &'a ConsumerRow,
+    rule: Option<&'a RuleFilter>,
+) -> impl Iterator<Item = &'a ConsumerObjections> {
+    row.objections
+        .iter()
+        .filter(move |objections| rule.is_none_or(|rule| rule.matches(&objections.rule)))
+}
+
 fn cells(row: &ConsumerRow) -> [Cell; 5] {
     let mut about = vec![list(&row.tenants, ""), list(&row.agents, "(no User-Agent)")];
     about.retain(|list| !list.is_empty());
-    let mut about = vec![about.join("; ")];
-    about.extend(row.objections.iter().map(|objections| objections.sentence(row.requests)));
-    let paint = match row.objections.iter().any(|objections| objections.harm > 0) {
-        true => Paint::Yellow,
-        false => Paint::Plain,
-    };
     [
         Cell::new(row.client.as_str()),
         Cell::new(row.kind.as_str()),
         Cell::right(row.requests.to_string()),
         Cell::new(time(row.last_unix_ms, "%m-%d %H:%M")),
-        // A line end of a name's own would break the column; names have none.
-        Cell::new(about.join("\n")).paint(paint),
+        Cell::new(about.join("; ")),
     ]
 }
 
@@ -195,9 +202,7 @@ mod tests {
     use std::sync::Arc;
 
     use seaworthy_policy::names::Names;
-    use seaworthy_store::telemetry::{
-        ConsumerObjections, Harmed, NamedCount, RuleImpact, Telemetry, TelemetryConfig,
-    };
+    use seaworthy_store::telemetry::{Harmed, NamedCount, RuleImpact, Telemetry, TelemetryConfig};
 
     use super::*;
 
@@ -245,7 +250,7 @@ mod tests {
             "client                   kind      requests  last seen    who it is\n\
              bearer:0123456789abcdef  internal        40  08-01 12:00  acme; helpdesk-worker/1.2, \
              (no User-Agent)\n\
-             \u{20}                                                        access: 12 of 40 requests \
+             \u{20} access: 12 of 40 requests \
              would be denied, 12 of them answered with success\n"
         );
         let of = |limit: usize| list(&counts(&["a", "b", "c", "d"][..limit], 0), "");
@@ -259,6 +264,18 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let text = render(&page(vec![row()]), &ConsumerFilter::default(), Paper::of(true, &env));
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    }
+
+    #[test]
+    fn a_rule_that_is_asked_for_speaks_alone() {
+        let mut row = row();
+        row.objections
+            .push(ConsumerObjections { rule: "csrf".to_owned(), ..row.objections[0].clone() });
+        let rules = |asked: Option<&str>| -> Vec<String> {
+            let asked = asked.map(|rule| rule.parse().unwrap());
+            asked_for(&row, asked.as_ref()).map(|objections| objections.rule.clone()).collect()
+        };
+        assert_eq!((rules(None).len(), rules(Some("csrf"))), (2, vec!["csrf".to_owned()]));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! 1. On a terminal the last column wraps at the terminal's width, and there is colour unless
 //!    `NO_COLOR` is set (no-color.org).
 //! 2. In a pipe nothing wraps and nothing is coloured, so that `grep` and `awk` find whole lines.
-//! 3. Control characters are shown, never sent: what a client wrote must not steer a terminal.
+//! 3. A note stands below its row, across the columns.
+//! 4. Control characters are shown, never sent: what a client wrote must not steer a terminal.
 
 use std::fmt::Write as _;
 
@@ -109,21 +110,31 @@ fn visible(text: &str) -> String {
 pub(super) struct Table<const N: usize> {
     headings: [&'static str; N],
     rows: Vec<[Cell; N]>,
+    /// Each with the number of rows before it.
+    notes: Vec<(usize, Cell)>,
 }
 
 /// Between two columns.
 const GAP: usize = 2;
+
+/// Before a note.
+const NOTE_INDENT: usize = 2;
 
 /// The least that the last column is given; a table that is wider than its paper breaks anyway.
 const LAST_MIN: usize = 24;
 
 impl<const N: usize> Table<N> {
     pub(super) const fn new(headings: [&'static str; N]) -> Self {
-        Self { headings, rows: Vec::new() }
+        Self { headings, rows: Vec::new(), notes: Vec::new() }
     }
 
     pub(super) fn row(&mut self, cells: [Cell; N]) {
         self.rows.push(cells);
+    }
+
+    /// Adds a line below the last row.
+    pub(super) fn note(&mut self, cell: Cell) {
+        self.notes.push((self.rows.len(), cell));
     }
 
     /// The headings as cells, each aligned as its column is.
@@ -153,8 +164,12 @@ impl<const N: usize> Table<N> {
         let indent: usize = widths[..N - 1].iter().map(|width| width + GAP).sum();
         let room = width.saturating_sub(indent).max(LAST_MIN);
         let mut out = String::new();
-        for row in std::iter::once(&headings).chain(&self.rows) {
+        let mut notes = self.notes.iter().peekable();
+        for (above, row) in std::iter::once(&headings).chain(&self.rows).enumerate() {
             line(row, &widths, indent, room, colour, &mut out);
+            while let Some((_, cell)) = notes.next_if(|(rows, _)| *rows == above) {
+                note(cell, width.saturating_sub(NOTE_INDENT), colour, &mut out);
+            }
         }
         out
     }
@@ -190,6 +205,15 @@ fn line<const N: usize>(
         push_painted(out, &text, last.paint, colour);
     }
     end_line(out, start);
+}
+
+fn note(cell: &Cell, room: usize, colour: Colour, out: &mut String) {
+    for text in wrap(&cell.text, room) {
+        let start = out.len();
+        push_blanks(out, NOTE_INDENT);
+        push_painted(out, &text, cell.paint, colour);
+        end_line(out, start);
+    }
 }
 
 fn push_blanks(out: &mut String, count: usize) {
@@ -260,6 +284,24 @@ mod tests {
         narrow.row([Cell::new("x"), Cell::new("aaaa bbbb cccc dddd eeee ffff gggg hhhh")]);
         let paper = Paper::Terminal { width: 30, colour: Colour::Never };
         assert_eq!(narrow.render(paper), "k  v\nx  aaaa bbbb cccc dddd eeee\n   ffff gggg hhhh\n");
+    }
+
+    #[test]
+    fn a_note_stands_below_its_row_across_the_columns() {
+        let mut table = Table::new(["k", "v"]);
+        table.row([Cell::new("first"), Cell::new("a")]);
+        table.note(Cell::new("one two three four five six seven eight"));
+        table.note(Cell::new("more"));
+        table.row([Cell::new("second"), Cell::new("b")]);
+        assert_eq!(
+            table.render(Paper::Pipe),
+            "k       v\nfirst   a\n  one two three four five six seven eight\n  more\nsecond  b\n"
+        );
+        let paper = Paper::Terminal { width: 30, colour: Colour::Never };
+        assert_eq!(
+            table.render(paper),
+            "k       v\nfirst   a\n  one two three four five six\n  seven eight\n  more\nsecond  b\n"
+        );
     }
 
     #[test]

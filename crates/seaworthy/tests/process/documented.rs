@@ -65,8 +65,9 @@ const README: &str = "README.md";
 const CONFIGURATION: &str = "docs/configuration.md";
 const VOCABULARY: &str = "docs/vocabulary.md";
 const INJECTION: &str = "docs/injection.md";
+const CONSUMERS: &str = "docs/consumers.md";
 
-const COMMANDS: [(&str, &str, Fate); 23] = [
+const COMMANDS: [(&str, &str, Fate); 27] = [
     (README, "cargo run --release -- demo", Fate::Parsed),
     (README, "cargo run --release -- serve --upstream http://127.0.0.1:3000", Fate::Parsed),
     (README, "./scripts/test.sh", Fate::NotRun("it runs this test")),
@@ -82,6 +83,10 @@ const COMMANDS: [(&str, &str, Fate); 23] = [
     (README, "seaworthy config check", Fate::RunWith(FAULTY, 78)),
     (README, "seaworthy config show --changed", Fate::RunWith(MENDED, 0)),
     (README, "curl -s http://127.0.0.1:8080/a%00b", Fate::Curl),
+    (CONSUMERS, "seaworthy consumers", Fate::Parsed),
+    (CONSUMERS, "seaworthy consumers --rule request_schema", Fate::Parsed),
+    (CONSUMERS, "seaworthy consumers --rule csrf --kind internal", Fate::Parsed),
+    (CONSUMERS, "seaworthy consumers --client ip:203.0.113.7 --json", Fate::Parsed),
     (CONFIGURATION, "seaworthy init", Fate::Run(0)),
     (CONFIGURATION, "seaworthy config check", Fate::Run(0)),
     (CONFIGURATION, "seaworthy config show", Fate::Run(0)),
@@ -341,7 +346,9 @@ impl Tour {
                 assert_eq!(said.0, Some(0), "{at}");
             }
             Fate::Parsed => {
-                let words = command.strip_prefix("cargo run --release -- ");
+                let words = ["cargo run --release -- ", "seaworthy "]
+                    .into_iter()
+                    .find_map(|program| command.strip_prefix(program));
                 is_understood(words.expect("it starts the binary"));
             }
             Fate::NotRun(_) => {}

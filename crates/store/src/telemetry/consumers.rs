@@ -1,9 +1,9 @@
 //! Who called, and who would be broken by which rule: filters, pages by key.
 //!
 //! 1. Counts are by whole UTC day, so a list since a time is one since that day's beginning.
-//! 2. Without a rule the list is by the time a client was last seen, the latest first; with one it
-//!    is of the clients to which the rule objects, the most harmed first. A client that calls
-//!    between two pages may move to the front.
+//! 2. Without a rule the busiest client is first, so that whoever invents a token for each request
+//!    does not bury the others; with one the list is of the clients to which the rule objects, the
+//!    most harmed first. A client that calls between two pages may move towards the front.
 //! 3. What belongs to clients beyond [`CONSUMERS_MAX`] is one row beside the list.
 //!
 //! There are few clients, so that walking over all of them is cheap; what belongs to one of them
@@ -236,8 +236,9 @@ const OBJECTED: &str = "(SELECT consumer_id, sum(would_deny) AS would_deny, sum(
      GROUP BY consumer_id)";
 
 /// A row but for what [`Query::details`] adds.
-const COLUMNS: &str = "client, kind, first_ms, last_ms, \
-     (SELECT coalesce(sum(requests), 0) FROM consumer_day \
+const COLUMNS: [&str; 5] = ["client", "kind", "first_ms", "last_ms", REQUESTS];
+
+const REQUESTS: &str = "(SELECT coalesce(sum(requests), 0) FROM consumer_day \
      WHERE consumer_day.consumer_id = consumer.id AND day >= ?1)";
 
 impl<'a> Query<'a> {
@@ -281,10 +282,10 @@ impl<'a> Query<'a> {
     ) -> rusqlite::Result<Vec<(ConsumerPageKey, ConsumerRow)>> {
         let order = match self.filter.rule {
             Some(_) => ["harm", "would_deny", "consumer.id"],
-            None => ["last_ms", "0", "consumer.id"],
+            None => [REQUESTS, "last_ms", "consumer.id"],
         };
         let (from, mut values) = self.from();
-        let mut sql = format!("SELECT {}, {COLUMNS}{from}", order.join(", "));
+        let mut sql = format!("SELECT {}, {}{from}", order.join(", "), COLUMNS.join(", "));
         if let Some(ConsumerPageKey(key)) = self.filter.before {
             write!(sql, " AND ({}) < (?, ?, ?)", order.join(", "))
                 .expect("a string takes everything");
@@ -334,7 +335,8 @@ impl<'a> Query<'a> {
     fn others(&self, connection: &Connection) -> rusqlite::Result<Option<ConsumerRow>> {
         let found = connection
             .prepare_cached(&format!(
-                "SELECT id, {COLUMNS} FROM consumer WHERE client = ?2 AND last_ms >= ?3"
+                "SELECT id, {} FROM consumer WHERE client = ?2 AND last_ms >= ?3",
+                COLUMNS.join(", ")
             ))?
             .query_row(params![self.day.0, CLIENT_OTHER, self.day.start_unix_ms()], |row| {
                 Ok((row.get(0)?, read_row(row, 1)?))
@@ -415,6 +417,14 @@ fn read_row(row: &Row<'_>, first: usize) -> rusqlite::Result<ConsumerRow> {
 fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let count: Option<i64> = row.get(column)?;
     Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
+}
+
+impl RuleFilter {
+    /// Whether it asks for the rule of this name.
+    pub fn matches(&self, rule: &str) -> bool {
+        let rest = rule.strip_prefix(self.0.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
+    }
 }
 
 impl FromStr for RuleFilter {

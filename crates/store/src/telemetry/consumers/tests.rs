@@ -136,8 +136,8 @@ async fn filters_choose_and_a_rule_asks_who_breaks() {
     let external = Some(ConsumerKind::External);
     let tenant = |name: &str| Some(name.to_owned());
     let cases: [(&str, ConsumerFilter, &[u64], u64); 11] = [
-        ("everyone, the latest first", today(), &[5, 4, 3, 2, 1], 5),
-        ("of all days", ConsumerFilter::default(), &[5, 4, 3, 2, 1, 6], 6),
+        ("everyone, the busiest first", today(), &[3, 5, 4, 2, 1], 5),
+        ("of all days", ConsumerFilter::default(), &[3, 5, 4, 2, 1, 6], 6),
         ("a kind", ConsumerFilter { kind: external, ..today() }, &[5], 1),
         ("a tenant", ConsumerFilter { tenant: tenant("globex"), ..today() }, &[3], 1),
         ("a tenant of nobody", ConsumerFilter { tenant: tenant("x"), ..today() }, &[], 0),
@@ -171,6 +171,16 @@ async fn filters_choose_and_a_rule_asks_who_breaks() {
     ] {
         let page = telemetry.reader().consumers(&rule).unwrap();
         assert_eq!(page.sentence().unwrap(), format!("enforcing {first} today {want}"));
+    }
+    for (asked, rule, matches) in [
+        ("csrf", "csrf", true),
+        ("csrf", "csrf@POST /a", true),
+        ("csrf@POST /a", "csrf@POST /a", true),
+        ("csrf@POST /a", "csrf@POST /ab", false),
+        ("csrf@POST /a", "csrf", false),
+        ("csrf", "cors", false),
+    ] {
+        assert_eq!(asked.parse::<RuleFilter>().unwrap().matches(rule), matches, "{asked} {rule}");
     }
     assert_eq!("nonsense@/a".parse::<RuleFilter>(), Err(FilterError::Rule("nonsense@/a".into())));
 }
@@ -262,7 +272,7 @@ fn what_belongs_to_a_client_or_a_rule_has_its_index() {
         };
         let (from, values) = Query::new(&filter).from();
         let plan: Vec<String> = connection
-            .prepare(&format!("EXPLAIN QUERY PLAN SELECT {COLUMNS}{from}"))
+            .prepare(&format!("EXPLAIN QUERY PLAN SELECT {}{from}", COLUMNS.join(", ")))
             .unwrap()
             .query_map(params_from_iter(values), |row| row.get(3))
             .unwrap()
