@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use seaworthy_policy::consumer::{ConsumerKind, classify};
 use seaworthy_policy::mode::ModeSetting;
 use seaworthy_policy::quantity::{ByteSize, Period};
 use seaworthy_policy::registry::{REGISTRY, position};
@@ -415,6 +416,30 @@ body_limit = "1KiB"
             "seaworthy.toml:18:1 route[3] `match` is missing",
         ]
     );
+}
+
+#[test]
+fn kinds_of_clients_are_read_and_their_faults_named() {
+    let many = vec!["\"10.0.0.0/8\""; 65].join(", ");
+    let faults = faults_of(&format!(
+        "[consumers]\ninternal = {{ networks = [{many}] }}\n\
+         external = {{ networks = [\"everywhere\"], agents = [\"a*b\"], agent = 1 }}\n"
+    ));
+    assert_eq!(
+        faults,
+        [
+            "seaworthy.toml:2:25 consumers.internal.networks expected at most 64, not 65",
+            "seaworthy.toml:3:26 consumers.external.networks[0] expected a network such as \
+             \"203.0.113.0/24\" or \"2001:db8::/32\", or an address, not \"everywhere\"",
+            "seaworthy.toml:3:51 consumers.external.agents[0] expected a User-Agent such as \
+             \"curl/8.5.0\", or its beginning such as \"curl/*\", not \"a*b\"",
+            "seaworthy.toml:3:59 consumers.external.agent unknown key; did you mean `agents`?",
+        ]
+    );
+    let config = config_of("[consumers]\ninternal = { agents = [\"helpdesk-worker/*\"] }\n");
+    let kind = |agent| classify(&config.consumers, [192, 0, 2, 1].into(), agent);
+    assert_eq!(kind("Helpdesk-Worker/1"), ConsumerKind::Internal);
+    assert_eq!(kind("curl/8.5.0"), ConsumerKind::Unknown);
 }
 
 #[test]
