@@ -15,7 +15,7 @@ use crate::query::{Query, link};
 
 /// What the filters led to.
 pub(crate) enum Found {
-    Page(ConsumersPage),
+    Page(Box<ConsumersPage>),
     /// The filters make no sense.
     Faults(Vec<FieldError>),
     /// The store could not be asked.

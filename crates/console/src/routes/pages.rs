@@ -32,7 +32,7 @@ pub(super) async fn consumers(State(sources): State<Sources>, uri: Uri) -> impl 
     let (status, found) = match query.clone().consumer_filter(api::now_unix_ms()) {
         Err(faults) => (StatusCode::BAD_REQUEST, consumers::Found::Faults(faults)),
         Ok(filter) => match sources.evidence.consumers(filter).await {
-            Ok(page) => (StatusCode::OK, consumers::Found::Page(page)),
+            Ok(page) => (StatusCode::OK, consumers::Found::Page(Box::new(page))),
             Err(error) => (StatusCode::SERVICE_UNAVAILABLE, consumers::Found::Failed(error)),
         },
     };
