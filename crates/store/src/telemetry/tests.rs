@@ -409,6 +409,22 @@ fn what_cannot_be_opened_says_what_to_do() {
     assert_eq!(TelemetryReader::open_read_only(&older).map(drop), Err(refused));
 }
 
+#[tokio::test]
+async fn a_file_of_the_first_version_is_brought_up_to_date_and_keeps_what_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut connection = Connection::open(dir.path().join("telemetry.db")).unwrap();
+    migrations::runner().set_target(refinery::Target::Version(1)).run(&mut connection).unwrap();
+    let minute = NOON_MS / 60_000;
+    connection
+        .execute("INSERT INTO dropped_record (minute, records) VALUES (?, 3)", [minute])
+        .unwrap();
+    drop(connection);
+    let telemetry = open(dir.path());
+    store(&telemetry, &[record()]).await;
+    let page = telemetry.reader().consumers(&ConsumerFilter::default()).unwrap();
+    assert_eq!((page.rows.len(), page.records_dropped), (1, 3));
+}
+
 #[test]
 fn a_new_file_is_set_up_as_it_must_be_from_the_start() {
     let dir = tempfile::tempdir().unwrap();
