@@ -9,6 +9,7 @@ pub mod client;
 pub mod consumer;
 pub mod content;
 pub mod detect;
+pub mod learn;
 pub mod manual;
 pub mod mode;
 pub mod names;

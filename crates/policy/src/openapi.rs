@@ -21,7 +21,9 @@ mod upgrade;
 use http::{HeaderMap, Method};
 use serde_json::Value;
 
-use crate::content::Part;
+use crate::content::{Content, Media, Part};
+use crate::problem::Denial;
+use crate::protection::{BodyLength, Request};
 use crate::route::{RoutePattern, RouteTable};
 
 use self::body::Body;
@@ -29,7 +31,9 @@ use self::parameter::Parameter;
 use self::text::Place;
 
 pub use self::body::BodySchema;
+pub(crate) use self::parameter::{Pairs, Plus, decode};
 pub use self::schema::options;
+pub(crate) use self::shape::number;
 
 /// Operations that a document may have: each is a rule of its own.
 pub const OPERATIONS_MAX: usize = 1000;
@@ -121,6 +125,41 @@ pub enum BodyInput<'a> {
     Parts(&'a [Part]),
     /// Its bytes are not looked at.
     Other,
+}
+
+impl<'r> Input<'r> {
+    /// What a document judges of `request`, or why its body cannot be judged.
+    pub fn of(request: &Request<'r>) -> Result<Self, Denial> {
+        Ok(Self {
+            path: request.target.path(),
+            query: request.target.query(),
+            headers: request.headers,
+            body: BodyInput::of(request)?,
+        })
+    }
+}
+
+impl<'r> BodyInput<'r> {
+    /// The body as a document speaks of it.
+    pub fn of(request: &Request<'r>) -> Result<Self, Denial> {
+        if request.body == BodyLength::None {
+            return Ok(Self::Absent);
+        }
+        let read = match request.content {
+            Content::Unasked => return Ok(Self::Other),
+            content => content.readable()?,
+        };
+        let Some(read) = read.filter(|read| !read.plain().is_empty()) else {
+            return Ok(Self::Absent);
+        };
+        let input = match read.media() {
+            Media::Json => read.json().map(BodyInput::Json),
+            Media::Form => read.form().map(|pairs| BodyInput::Form(pairs)),
+            Media::Multipart { .. } => read.parts().map(BodyInput::Parts),
+            _ => Ok(BodyInput::Other),
+        };
+        input.map_err(|fault| fault.denial())
+    }
 }
 
 /// A document that makes sense.

@@ -297,11 +297,11 @@ fn json(text: &str) -> Result<Value, &'static str> {
 
 /// The pairs of a query.
 #[derive(Clone, Copy)]
-struct Pairs<'a>(&'a str);
+pub(crate) struct Pairs<'a>(pub(crate) &'a str);
 
 impl<'a> Pairs<'a> {
     /// Names decoded, values as they were sent.
-    fn iter(self) -> impl Iterator<Item = (Cow<'a, str>, &'a str)> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = (Cow<'a, str>, &'a str)> {
         self.0.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decode(name, Plus::Space).unwrap_or(Cow::Borrowed(name)), value)
@@ -311,13 +311,13 @@ impl<'a> Pairs<'a> {
 
 /// What a plus means.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Plus {
+pub(crate) enum Plus {
     Space,
     Literal,
 }
 
 /// Undoes percent-encoding.
-fn decode(raw: &str, plus: Plus) -> Result<Cow<'_, str>, &'static str> {
+pub(crate) fn decode(raw: &str, plus: Plus) -> Result<Cow<'_, str>, &'static str> {
     const FAULT: &str = "percent-encoded UTF-8";
     if !raw.contains(['%', '+']) {
         return Ok(Cow::Borrowed(raw));

@@ -111,7 +111,7 @@ impl Shape {
 }
 
 /// A number as JSON writes it: two programs agree on what it means.
-fn number(text: &str) -> Option<Number> {
+pub(crate) fn number(text: &str) -> Option<Number> {
     match serde_json::from_str(text).ok()? {
         Value::Number(number) => Some(number),
         _ => None,

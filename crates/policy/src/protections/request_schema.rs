@@ -16,13 +16,13 @@ use http::Method;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use crate::content::{Content, Media, has_syntax};
+use crate::content::has_syntax;
 use crate::mode::ModeSetting;
 use crate::openapi::{
     BodyInput, BodySchema, Document, DocumentFault, Findings, Input, Match, Settings, UnknownQuery,
 };
 use crate::problem::{Code, Denial, FieldError};
-use crate::protection::{BodyLength, Effects, Outcome, Protection, Request};
+use crate::protection::{Effects, Outcome, Protection, Request};
 use crate::registry::{BuildContext, BuildError, Entry, settings_of};
 use crate::route::RoutePattern;
 use crate::source::FileSource;
@@ -180,10 +180,12 @@ impl Protection for RequestSchema {
         let mut findings = Findings::default();
         let judged = match &self.scope {
             Scope::Nothing => return Outcome::NotApplicable,
-            _ if *request.method == Method::OPTIONS || request.target.is_own() => {
+_ if *request.method == Method::OPTIONS || request.target.is_own() => {
                 return Outcome::NotApplicable;
             }
-            Scope::Body(schema) => body(request).map(|body| schema.judge(body, &mut findings)),
+            Scope::Body(schema) => {
+                BodyInput::of(request).map(|body| schema.judge(body, &mut findings))
+            }
             Scope::Operation(document, index) => {
                 self.judge(&document.operations()[*index], request, &mut findings)
             }
@@ -218,36 +220,10 @@ impl RequestSchema {
         request: &Request<'_>,
         findings: &mut Findings,
     ) -> Result<(), Denial> {
-        let input = Input {
-            path: request.target.path(),
-            query: request.target.query(),
-            headers: request.headers,
-            body: body(request)?,
-        };
+        let input = Input::of(request)?;
         operation.judge(&input, self.settings, findings);
         Ok(())
     }
-}
-
-/// The body as a document speaks of it.
-fn body<'r>(request: &Request<'r>) -> Result<BodyInput<'r>, Denial> {
-    if request.body == BodyLength::None {
-        return Ok(BodyInput::Absent);
-    }
-    let read = match request.content {
-        Content::Unasked => return Ok(BodyInput::Other),
-        content => content.readable()?,
-    };
-    let Some(read) = read.filter(|read| !read.plain().is_empty()) else {
-        return Ok(BodyInput::Absent);
-    };
-    let input = match read.media() {
-        Media::Json => read.json().map(BodyInput::Json),
-        Media::Form => read.form().map(|pairs| BodyInput::Form(pairs)),
-        Media::Multipart { .. } => read.parts().map(BodyInput::Parts),
-        _ => Ok(BodyInput::Other),
-    };
-    input.map_err(|fault| fault.denial())
 }
 
 fn unknown_method(known: &[Method]) -> Denial {
