@@ -1,4 +1,4 @@
-//! `telemetry.db`: exact rollups of all requests, and a sample of single ones.
+//! `telemetry.db`: exact rollups of all requests, a sample of single ones, and shapes of some.
 //!
 //! ```text
 //! records ─► Aggregator ─► Batch ─► Telemetry::submit ─► inbox ─► writer thread ─► telemetry.db
@@ -25,6 +25,7 @@ mod insert;
 mod requests;
 mod retention;
 mod sampler;
+mod shapes;
 mod summaries;
 mod tally;
 mod writer;
@@ -52,6 +53,7 @@ pub use self::requests::{
     FilterError, Page, PageKey, PageLimit, RequestFilter, RequestRow, StatusFilter, VerdictFilter,
 };
 use self::retention::Retention;
+pub use self::shapes::{SHAPES_MAX, ShapeRow};
 pub use self::summaries::{
     RouteSummary, RuleSummary, RulesSummary, TimeRange, Traffic, TrafficPoint,
 };

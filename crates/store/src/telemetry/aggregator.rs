@@ -18,6 +18,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use seaworthy_policy::learn::Shape;
 use seaworthy_policy::names::Names;
 use seaworthy_policy::record::{RequestRecord, RouteId, Tenant, Verdict};
 use seaworthy_policy::registry::REGISTRY;
@@ -26,6 +27,7 @@ use super::batch::{Batch, Minute, Rollup, RollupKey, RuleCounts};
 use super::config::TelemetryConfig;
 use super::consumer_counts::Consumers;
 use super::sampler::Sampler;
+use super::shapes::Shapes;
 
 /// Tenants that the rollups of one minute tell apart.
 pub const TENANTS_MAX: usize = 256;
@@ -48,6 +50,7 @@ pub struct Aggregator {
     minutes: Vec<OpenMinute>,
     consumers: Consumers,
     sampler: Sampler,
+    shapes: Shapes,
     flushed_unix_ms: i64,
 }
 
@@ -69,6 +72,7 @@ impl Aggregator {
             minutes: Vec::with_capacity(MINUTES_MAX),
             consumers: Consumers::default(),
             sampler: Sampler::new(config, seed),
+            shapes: Shapes::default(),
             flushed_unix_ms: now_unix_ms,
         }
     }
@@ -80,11 +84,17 @@ impl Aggregator {
         self.sampler.offer(record);
     }
 
+    /// Counts a request of this shape, which is for `schema learn` alone.
+    pub fn observe_shape(&mut self, shape: &Shape, now_unix_ms: i64) {
+        self.shapes.observe(shape, now_unix_ms);
+    }
+
     /// Hands over what came since the last flush. `records_dropped` is how many records the
     /// ring had no room for in that time.
     pub fn flush(&mut self, now_unix_ms: i64, records_dropped: u64) -> Batch {
         let consumers = std::mem::take(&mut self.consumers);
-        let mut batch = Batch { consumers, ..Batch::default() };
+        let shapes = std::mem::take(&mut self.shapes);
+        let mut batch = Batch { consumers, shapes, ..Batch::default() };
         for open in &mut self.minutes {
             open.drain(&self.names, &mut batch);
         }

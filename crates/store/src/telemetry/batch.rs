@@ -13,6 +13,7 @@ use seaworthy_policy::record::{MethodLabel, RequestRecord, RouteId, RuleId, Tena
 
 use super::consumer_counts::{CONSUMERS_MAX, Consumers};
 use super::histogram::LatencyHistogram;
+use super::shapes::Shapes;
 
 /// Counts and rows, from [`Aggregator::flush`](super::Aggregator::flush) to
 /// [`Telemetry::submit`](super::Telemetry::submit).
@@ -24,6 +25,7 @@ pub struct Batch {
     /// Requests that are in no rollup.
     pub(super) dropped: BTreeMap<Minute, u64>,
     pub(super) rows: Vec<SampledRow>,
+    pub(super) shapes: Shapes,
 }
 
 /// Whole minutes since the Unix epoch.
@@ -133,6 +135,7 @@ impl Batch {
             && self.consumers.is_empty()
             && self.dropped.is_empty()
             && self.rows.is_empty()
+            && self.shapes.is_empty()
     }
 
     pub(super) fn note_dropped(&mut self, minute: Minute, records: u64) {
@@ -183,6 +186,7 @@ impl Batch {
         for (minute, records) in newer.dropped {
             self.note_dropped(minute, records);
         }
+        self.shapes.absorb(newer.shapes);
         self.rows.extend(newer.rows);
         let excess = self.rows.len().saturating_sub(bounds.rows);
         self.rows.drain(..excess);

@@ -35,6 +35,7 @@ pub(super) fn write(
         consumers::write(&transaction, &batch.consumers, names, ids, CONSUMERS_MAX)?;
         write_dropped(&transaction, batch)?;
         write_rows(&transaction, batch, names, ids)?;
+        batch.shapes.write(&transaction)?;
         transaction.commit()
     });
     if written.is_err() {

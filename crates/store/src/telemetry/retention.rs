@@ -2,9 +2,11 @@
 //! two of them does not wait.
 //!
 //! 1. Request rows older than `retention` go, then rollups older than `rollup_retention`, then
-//!    the days of clients that are as old, with the clients that were not seen since.
+//!    the days of clients that are as old, with the clients that were not seen since, and shapes
+//!    that were not seen for as long.
 //! 2. While the live pages take more than `size_max`, the oldest request rows go; when there
-//!    are none left, the oldest minutes of the rollups, or days of clients that are older.
+//!    are none left, the oldest minutes of the rollups, or days of clients that are older, and
+//!    then the oldest shapes.
 //! 3. Pages that this frees are used again; what is free beyond a sixteenth of the file, or
 //!    1 MiB, is given back to the file system.
 
@@ -14,6 +16,7 @@ use seaworthy_policy::quantity::{ByteSize, Period};
 use super::batch::Minute;
 use super::config::TelemetryConfig;
 use super::consumer_counts::Day;
+use super::shapes;
 
 /// Rows that one step deletes, give or take the rest of a minute: a few milliseconds.
 const STEP_ROWS: u32 = 2000;
@@ -63,11 +66,17 @@ impl Retention {
             // A day goes when all of it is too old.
             deleted = delete_days(&transaction, Day::of_unix_ms(minutes_until))?;
         }
+        if deleted == 0 {
+            deleted = shapes::delete(&transaction, minutes_until, STEP_ROWS)?;
+        }
         let pages = Pages::of(&transaction)?;
         if deleted == 0 && pages.live_bytes() > i64::try_from(self.size_max.0).unwrap_or(i64::MAX) {
             deleted = delete_rows(&transaction, i64::MAX)?;
             if deleted == 0 {
                 deleted = delete_oldest(&transaction)?;
+            }
+            if deleted == 0 {
+                deleted = shapes::delete(&transaction, i64::MAX, STEP_ROWS)?;
             }
         }
         transaction.commit()?;

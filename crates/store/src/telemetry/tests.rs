@@ -397,7 +397,7 @@ fn what_cannot_be_opened_says_what_to_do() {
         )
         .unwrap();
     drop(connection);
-    let refused = StoreError::SchemaNewer { path, found: 99, known: 2 };
+    let refused = StoreError::SchemaNewer { path, found: 99, known: 3 };
     assert_eq!(open(&newer), refused);
     assert_eq!(TelemetryReader::open_read_only(&newer).map(drop), Err(refused));
 
@@ -405,7 +405,7 @@ fn what_cannot_be_opened_says_what_to_do() {
     fs::create_dir(&older).unwrap();
     let path = older.join("telemetry.db");
     fs::write(&path, "").unwrap();
-    let refused = StoreError::SchemaOlder { path, found: 0, known: 2 };
+    let refused = StoreError::SchemaOlder { path, found: 0, known: 3 };
     assert_eq!(TelemetryReader::open_read_only(&older).map(drop), Err(refused));
 }
 
