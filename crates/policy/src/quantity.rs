@@ -151,6 +151,11 @@ impl Rate {
         Self { count, window: Window::Minute }
     }
 
+    pub const fn per_second(count: u32) -> Self {
+        assert!(count > 0, "a rate of nothing is not a rate");
+        Self { count, window: Window::Second }
+    }
+
     pub const fn count(self) -> u32 {
         self.count
     }

@@ -10,7 +10,8 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body as _;
 use seaworthy_policy::consumer;
-use seaworthy_policy::content::{Body, Content};
+use seaworthy_policy::content::{Body, Content, has_syntax};
+use seaworthy_policy::learn::Shape;
 use seaworthy_policy::problem::{self, Code, Denial, Rendering};
 use seaworthy_policy::protection::{
     self, Answer, Apply, BodyLength, Conflict, Edit, Rewrite, Scheme,
@@ -213,8 +214,18 @@ impl<'a> Exchange<'a> {
                 Err(denial) => self.refuse(denial),
             };
         }
-        // What was made of the body for the checks can be many times its size.
-        drop(content);
+        if let Some(sampling) = snapshot.learning
+            && flight.worker.draw(sampling)
+        {
+            // Boxed, as it is rare and would make every exchange larger.
+            let learnt = Box::pin(self.learn(head, &checked, content, &mut body, &mut held));
+            if let Err(denial) = learnt.await {
+                return self.end_body(denial).await;
+            }
+        } else {
+            // What was made of the body for the checks can be many times its size.
+            drop(content);
+        }
         self.forward(head, body, &checked, upgrade).await
     }
 
@@ -231,6 +242,27 @@ impl<'a> Exchange<'a> {
         };
         let read = read.and_then(|raw| Body::read(raw, headers, bytes_max));
         Ok(read.map_or_else(Content::Unread, Content::Read))
+    }
+
+    /// Keeps what the request is like until its answer is known. Its body is read as for a check,
+    /// within the same bounds; what is sent is the same.
+    async fn learn(
+        &self,
+        head: &http::request::Parts,
+        checked: &Checked,
+        content: Content,
+        body: &mut RequestBody,
+        held: &mut Held,
+    ) -> Result<(), Denial> {
+        let content = match content {
+            Content::Unasked if has_syntax(&head.headers) => {
+                self.read(&head.headers, body, held).await?
+            }
+            content => content,
+        };
+        let shape = Shape::of_request(&self.request(head, checked, &content));
+        self.flight.shape.set(shape.map(Box::new));
+        Ok(())
     }
 
     /// The request as the rules see it.

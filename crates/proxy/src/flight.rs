@@ -8,6 +8,7 @@ use http::{Method, Version};
 use seaworthy_policy::Moment;
 use seaworthy_policy::client::Client;
 use seaworthy_policy::consumer::{self, Agent, ConsumerKind};
+use seaworthy_policy::learn::Shape;
 use seaworthy_policy::problem::{Code, Denial};
 use seaworthy_policy::protection::{Bound, Scheme};
 use seaworthy_policy::record::{
@@ -55,6 +56,8 @@ pub(crate) struct Flight {
     pub(crate) body_pauses: Cell<bool>,
     pub(crate) answered_at: Cell<Option<Moment>>,
     pub(crate) upstream: Cell<Option<u8>>,
+    /// What it is like, where it was drawn to be learned from.
+    pub(crate) shape: Cell<Option<Box<Shape>>>,
     recorded: Cell<bool>,
 }
 
@@ -103,6 +106,7 @@ impl Flight {
             body_pauses: Cell::new(false),
             answered_at: Cell::new(None),
             upstream: Cell::new(None),
+            shape: Cell::new(None),
             recorded: Cell::new(false),
         })
     }
@@ -160,6 +164,12 @@ impl Flight {
         let chain = self.chain();
         let status = self.status.get();
         judgement.settle(chain, ending.was_success(status));
+        // What the service did not take is nothing to learn from.
+        if let Some(shape) = self.shape.take()
+            && ending.was_success(status)
+        {
+            worker.learned(shape);
+        }
         let reason = judgement.first.as_ref().map(|(_, denial)| denial.code);
         for link in chain.links() {
             let verdict = judgement.verdicts.get(link.position);

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use seaworthy_policy::learn::Shape;
 use seaworthy_policy::record::RequestRecord;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
@@ -23,6 +24,9 @@ const RECORDS: usize = 8192;
 
 /// Notes that a worker's ring holds.
 const NOTES: usize = 1024;
+
+/// Shapes that a worker's ring holds: the most draws that it can have saved up.
+const SHAPES: usize = 1024;
 
 /// Connections that the kernel keeps for a worker until it accepts them.
 const BACKLOG: i32 = 4096;
@@ -56,6 +60,8 @@ pub(crate) enum Phase {
 pub struct Evidence {
     pub records: rtrb::Consumer<RequestRecord>,
     pub notes: rtrb::Consumer<Note>,
+    /// What requests were like that the service answered with success, where it is learned.
+    pub shapes: rtrb::Consumer<Box<Shape>>,
 }
 
 /// The running data plane.
@@ -112,6 +118,7 @@ impl Gateway {
         for (index, listener) in listeners.into_iter().enumerate() {
             let (records, records_out) = rtrb::RingBuffer::new(RECORDS);
             let (notes, notes_out) = rtrb::RingBuffer::new(NOTES);
+            let (shapes, shapes_out) = rtrb::RingBuffer::new(SHAPES);
             let shard = Arc::new(Shard::default());
             let outfit = Outfit {
                 clock,
@@ -120,6 +127,7 @@ impl Gateway {
                 findings: Arc::clone(&gateway.findings),
                 records,
                 notes,
+                shapes,
                 listener,
                 phase: gateway.phase.subscribe(),
             };
@@ -129,7 +137,7 @@ impl Gateway {
                 .map_err(StartError::Thread)?;
             gateway.threads.push(thread);
             gateway.shards.push(shard);
-            evidence.push(Evidence { records: records_out, notes: notes_out });
+            evidence.push(Evidence { records: records_out, notes: notes_out, shapes: shapes_out });
         }
         Ok((gateway, evidence))
     }

@@ -17,6 +17,7 @@ mod flight;
 mod forward;
 mod gateway;
 mod http1;
+mod learn;
 mod local;
 pub mod metrics;
 mod notes;
@@ -30,6 +31,7 @@ mod worker;
 pub use clock::Clock;
 pub use findings::{Finding, Findings, Objection};
 pub use gateway::{Evidence, Gateway, GatewayOptions, Publisher, StartError};
+pub use learn::Sampling;
 pub use notes::{Note, NoteSource};
 pub use snapshot::{
     Announcement, ConnectionLimits, Link, ModeTable, Operation, Operations, Route, Snapshot, slug,

@@ -273,7 +273,7 @@ impl GatewayMetrics {
 
     fn totals(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Read = fn(&Shard) -> &Counter;
-        let counters: [(&str, &str, Read); 9] = [
+        let counters: [(&str, &str, Read); 10] = [
             ("seaworthy_connections_accepted", "Client connections accepted", |s| {
                 &s.connections_accepted
             }),
@@ -290,6 +290,11 @@ impl GatewayMetrics {
             ("seaworthy_notes_dropped", "Log notes that a full ring had no room for", |s| {
                 &s.notes_dropped
             }),
+            (
+                "seaworthy_shapes_dropped",
+                "Shapes to learn from that a full ring had no room for",
+                |s| &s.shapes_dropped,
+            ),
             ("seaworthy_upstream_connects", "Connections opened to upstreams", |s| {
                 &s.upstream_connects
             }),

@@ -12,6 +12,7 @@ use seaworthy_policy::record::{RouteId, RuleId};
 use seaworthy_policy::route::RouteTable;
 
 use crate::http1::request::HeadLimits;
+use crate::learn::Sampling;
 use crate::upstream::Upstreams;
 
 /// Config and modes, compiled.
@@ -35,6 +36,8 @@ pub struct Snapshot {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Whether clients are told of rules that are going to be enforced.
     pub announces: bool,
+    /// Where a schema is learned from what requests are like.
+    pub learning: Option<Sampling>,
     /// What `Via` calls this gateway; a request that already carries it has come in a circle.
     pub pseudonym: Arc<str>,
 }

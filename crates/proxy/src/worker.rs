@@ -13,6 +13,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use http::HeaderMap;
 use seaworthy_policy::Moment;
+use seaworthy_policy::learn::Shape;
 use seaworthy_policy::record::{RequestId, RequestRecord};
 use seaworthy_policy::trace_context::write_hex;
 use tokio::net::TcpListener;
@@ -23,6 +24,7 @@ use crate::clock::Clock;
 use crate::connection;
 use crate::findings::Findings;
 use crate::gateway::Phase;
+use crate::learn::{Draws, Sampling};
 use crate::notes::Note;
 use crate::snapshot::Snapshot;
 use crate::stats::Shard;
@@ -42,6 +44,8 @@ pub(crate) struct Worker {
     view: RefCell<Rc<View>>,
     records: RefCell<rtrb::Producer<RequestRecord>>,
     notes: RefCell<rtrb::Producer<Note>>,
+    shapes: RefCell<rtrb::Producer<Box<Shape>>>,
+    draws: Draws,
     random: Cell<u64>,
     connections: RefCell<HashMap<u64, Waker>>,
     connections_seen: Cell<u64>,
@@ -77,6 +81,7 @@ pub(crate) struct Outfit {
     pub(crate) findings: Arc<Findings>,
     pub(crate) records: rtrb::Producer<RequestRecord>,
     pub(crate) notes: rtrb::Producer<Note>,
+    pub(crate) shapes: rtrb::Producer<Box<Shape>>,
     pub(crate) listener: std::net::TcpListener,
     pub(crate) phase: watch::Receiver<Phase>,
 }
@@ -91,7 +96,8 @@ pub(crate) fn run(outfit: Outfit) -> std::io::Result<()> {
         // lock and scheduled once.
         .build_local(LocalOptions::default())?;
     runtime.block_on(async move {
-        let Outfit { clock, shard, published, findings, records, notes, listener, phase } = outfit;
+        let Outfit { clock, shard, published, findings, records, notes, shapes, listener, phase } =
+            outfit;
         let listener = TcpListener::from_std(listener)?;
         let snapshot = published.load_full();
         let pool = Pool::new(&snapshot.upstreams, None);
@@ -103,6 +109,8 @@ pub(crate) fn run(outfit: Outfit) -> std::io::Result<()> {
             view: RefCell::new(Rc::new(View { snapshot, pool })),
             records: RefCell::new(records),
             notes: RefCell::new(notes),
+            shapes: RefCell::new(shapes),
+            draws: Draws::default(),
             random: Cell::new(RandomState::new().hash_one(std::thread::current().id()) | 1),
             connections: RefCell::default(),
             connections_seen: Cell::new(0),
@@ -278,6 +286,18 @@ impl Worker {
     pub(crate) fn note(&self, note: Note) {
         if self.notes.borrow_mut().push(note).is_err() {
             self.shard.notes_dropped.add(1);
+        }
+    }
+
+    /// Whether the request that is here now is learned from.
+    pub(crate) fn draw(&self, sampling: Sampling) -> bool {
+        self.draws.draw(sampling, self.recently())
+    }
+
+    /// Hands on what a request was like.
+    pub(crate) fn learned(&self, shape: Box<Shape>) {
+        if self.shapes.borrow_mut().push(shape).is_err() {
+            self.shard.shapes_dropped.add(1);
         }
     }
 

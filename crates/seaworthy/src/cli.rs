@@ -61,17 +61,27 @@ enum Command {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     text: String,
+    /// For standard error: what is about the answer and no part of it.
+    aside: String,
     exit: Exit,
 }
 
 impl Answer {
+    const fn new(text: String, exit: Exit) -> Self {
+        Self { text, aside: String::new(), exit }
+    }
+
     const fn ok(text: String) -> Self {
-        Self { text, exit: Exit::Ok }
+        Self::new(text, Exit::Ok)
+    }
+
+    fn aside(self, aside: String) -> Self {
+        Self { aside, ..self }
     }
 
     fn json(value: &impl serde::Serialize, exit: Exit) -> Self {
         let text = serde_json::to_string_pretty(value).expect("plain data always serialises");
-        Self { text: text + "\n", exit }
+        Self::new(text + "\n", exit)
     }
 }
 
@@ -144,7 +154,10 @@ fn write(answer: &Answer) -> Exit {
             eprintln!("{}", Failure::new(Exit::Unavailable, format!("cannot write: {error}")));
             Exit::Unavailable
         }
-        _ => answer.exit,
+        _ => {
+            eprint!("{}", answer.aside);
+            answer.exit
+        }
     }
 }
 
@@ -268,6 +281,8 @@ mod tests {
             &["consumers", "--rule", "cfrs"],
             &["config"],
             &["vocabulary", "parse", "stages"],
+            &["schema", "learn"],
+            &["schema", "learn", "--from", "traces"],
             &["vocabulary", "parse", "stages", "a", "--shape", "round"],
             &["completions", "csh"],
         ] {

@@ -14,6 +14,7 @@ mod env;
 mod fault;
 mod files;
 mod flags;
+mod learn;
 mod listen;
 mod log;
 mod origin;
@@ -42,6 +43,7 @@ pub use self::announce::Announce;
 pub use self::console::Console;
 pub use self::fault::{Fault, Faults};
 pub use self::flags::Flags;
+pub use self::learn::Learn;
 pub use self::listen::{Listen, TlsFiles};
 pub use self::log::{Log, LogFormat};
 pub use self::origin::{Origin, Origins, Setting};
@@ -107,6 +109,7 @@ pub struct Config {
     pub protect: Protect,
     pub routes: Vec<Route>,
     pub announce: Announce,
+    pub learn: Learn,
     pub log: Log,
     /// What the protections' settings name.
     pub sources: Sources,
@@ -130,6 +133,7 @@ struct Sections {
     #[serde(skip_serializing)]
     route: IgnoredAny,
     announce: Announce,
+    learn: Learn,
     log: Log,
 }
 
@@ -197,6 +201,7 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
         protect,
         route: _,
         announce,
+        learn,
         log,
     } = sections;
     let routes = routes.list;
@@ -210,6 +215,7 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
         protect,
         routes,
         announce,
+        learn,
         log,
         sources,
         stamps,
@@ -244,6 +250,8 @@ fn check(sections: &Sections, sources: &Sources, tree: &Node, report: &mut Repor
     sections.store.check(&mut checks);
     checks.section = Path::of("announce");
     sections.announce.check(&mut checks);
+    checks.section = Path::of("learn");
+    sections.learn.check(&mut checks);
     checks.section = Path::of("log");
     sections.log.check(&mut checks);
     if let Err(fault) = ClientResolver::new(&sections.client, &[0; 16]) {

@@ -25,7 +25,7 @@ fn text(bytes: &[u8]) -> &str {
 fn every_end_has_its_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("bad.toml"), "[lgo]\n").unwrap();
-    let cases: [(&[&str], i32); 22] = [
+    let cases: [(&[&str], i32); 24] = [
         (&["--help"], 0),
         (&["--version"], 0),
         (&["config", "show", "--help"], 0),
@@ -43,6 +43,8 @@ fn every_end_has_its_exit_code() {
         (&["vocabulary", "parse", "stages", "{}", "--key", "weight"], 64),
         (&["vocabulary", "parse", "stages", "{\"a\""], 65),
         (&["vocabulary", "parse", "stages", "seed", "--config", "bad.toml"], 78),
+        (&["schema", "learn"], 64),
+        (&["schema", "learn", "--from", "requests", "--data", "nowhere"], 2),
         (&["requests", "--data", "nowhere"], 69),
         (&["config", "check", "bad.toml"], 78),
         (&["config", "check", "absent.toml", "--json"], 78),

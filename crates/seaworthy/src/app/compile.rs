@@ -102,6 +102,7 @@ pub(crate) fn compile(
         },
         tls: listen.tls.as_ref().map(|files| tls::server(&files.cert, &files.key)).transpose()?,
         announces: config.announce.enabled,
+        learning: config.learn.sampling(),
         pseudonym: Arc::clone(&ground.pseudonym),
     };
     let health = config.service.health.as_ref().map(|health| HealthChecks {

@@ -202,6 +202,9 @@ impl Task {
                 self.aggregator.observe(&record);
                 self.window.observe(&record);
             }
+            while let Ok(shape) = evidence.shapes.pop() {
+                self.aggregator.observe_shape(&shape, now_unix_ms);
+            }
             while let Ok(note) = evidence.notes.pop() {
                 self.notes.write(&note, now_unix_ms / 60_000);
                 if let Some(finding) = finding(&note, now_unix_ms) {

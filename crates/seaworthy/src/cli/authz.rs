@@ -125,7 +125,7 @@ impl PrintMatrix {
         if json {
             return Ok(Answer::json(&printed, exit));
         }
-        Ok(Answer { text: table(&printed), exit })
+        Ok(Answer::new(table(&printed), exit))
     }
 }
 

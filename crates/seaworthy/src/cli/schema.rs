@@ -1,5 +1,7 @@
 //! `seaworthy schema`
 
+mod learn;
+
 use std::io::{self, Read as _};
 use std::path::PathBuf;
 
@@ -11,14 +13,16 @@ use serde::Serialize;
 use super::{Answer, Surroundings};
 use crate::exit::{Exit, Failure};
 
-/// Check the documents that requests are held to
+/// Check the documents that requests are held to, or learn one
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
   seaworthy schema check openapi.yaml
-  seaworthy schema check --body trace.schema.json")]
+  seaworthy schema check --body trace.schema.json
+  seaworthy schema learn --from requests --out openapi.json")]
 pub(super) enum Schema {
     Check(Check),
+    Learn(learn::Learn),
 }
 
 /// Say whether a document is right, and every fault with its line
@@ -61,9 +65,10 @@ struct Fault {
 }
 
 impl Schema {
-    pub(super) fn run(self, _: Surroundings) -> Result<Answer, Failure> {
+    pub(super) fn run(self, surroundings: Surroundings) -> Result<Answer, Failure> {
         match self {
             Self::Check(check) => check.run(),
+            Self::Learn(learn) => learn.run(surroundings),
         }
     }
 }
@@ -98,7 +103,7 @@ impl Check {
                 lines.collect::<Vec<_>>().concat()
             }
         };
-        Ok(Answer { text, exit })
+        Ok(Answer::new(text, exit))
     }
 
     fn read(&self) -> Result<Vec<u8>, Failure> {

@@ -109,7 +109,7 @@ impl Parse {
         if json {
             return Ok(Answer::json(&parsed, exit));
         }
-        Ok(Answer { text: print(&vocabulary, &shape, &parsed, paper), exit })
+        Ok(Answer::new(print(&vocabulary, &shape, &parsed, paper), exit))
     }
 }
 

@@ -103,6 +103,9 @@ match = "/a"
 [route.protect.header_limit]
 bytes_max = "1B"
 
+[learn]
+sample = "2000/s"
+
 [log]
 level = "inof"
 "#,
@@ -143,7 +146,9 @@ level = "inof"
          \"2GB\", not \"1XB\"",
         "seaworthy.toml:44:9 route[2].match \"/a\" is there already, in line 40",
         "seaworthy.toml:46:13 route[2].protect.header_limit.bytes_max",
-        "seaworthy.toml:49:9 log.level expected a level (off, error, warn, info, debug, trace) or \
+        "seaworthy.toml:49:10 learn.sample expected at most \"1000/s\", such as \"5/s\" or \
+         \"100/min\"",
+        "seaworthy.toml:52:9 log.level expected a level (off, error, warn, info, debug, trace) or \
          directives such as \"info,hyper=debug\", not \"inof\"; did you mean \"info\"?",
     ];
     let mut rest = faults.iter();
@@ -613,6 +618,17 @@ fn the_examples_of_the_default_file_are_right() {
     let route = config.routes.iter().find(traces).unwrap();
     assert_eq!(route.overrides.len(), 2);
     assert_eq!(route.protect.body_limit.max, ByteSize::mib(1));
+}
+
+#[test]
+fn nothing_is_learned_unless_it_is_asked_for() {
+    let sampling = |toml: &str| config_of(toml).learn.sampling();
+    let interval = |toml: &str| sampling(toml).map(|s| (s.interval.as_millis(), s.burst));
+    assert_eq!(sampling(""), None);
+    assert_eq!(sampling("[learn]\nsample = \"1/s\""), None);
+    assert_eq!(interval("[learn]\nenabled = true"), Some((200, 5)));
+    assert_eq!(interval("[learn]\nenabled = true\nsample = \"100/min\""), Some((600, 100)));
+    assert_eq!(interval("[learn]\nenabled = true\nsample = \"9000/min\""), Some((6, 1000)));
 }
 
 #[test]
