@@ -11,7 +11,7 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 
 const JSON: &str = "Content-Type: application/json";
 
-fn gzip(plain: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(plain: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(plain).expect("a Vec takes every write");
     encoder.finish().expect("a Vec takes every write")

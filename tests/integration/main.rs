@@ -13,6 +13,7 @@ mod fetched_keys;
 mod first_day;
 mod harness;
 mod hostile;
+mod learn;
 mod lifecycle;
 mod messages;
 mod observability;

@@ -106,7 +106,7 @@ async fn readiness_goes_with_the_upstream_and_liveness_does_not() {
 
 /// Every family of `/metrics`, as Prometheus names it. Dashboards and alerts are built on these:
 /// a name that is gone breaks them.
-const FAMILIES: [&str; 42] = [
+const FAMILIES: [&str; 43] = [
     "http_server_active_requests",
     "http_server_request_duration_seconds",
     "process_cpu_seconds_total",
@@ -132,6 +132,7 @@ const FAMILIES: [&str; 42] = [
     "seaworthy_requests_total",
     "seaworthy_response_body_bytes_total",
     "seaworthy_rule_mode",
+    "seaworthy_shapes_dropped_total",
     "seaworthy_store_records_dropped_total",
     "seaworthy_store_rows_dropped_total",
     "seaworthy_store_rows_held",

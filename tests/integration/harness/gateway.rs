@@ -125,6 +125,12 @@ impl Gateway {
     pub(crate) async fn stop(self) {
         self.running.stop().await;
     }
+
+    /// The folder with the config and the data that it leaves.
+    pub(crate) async fn stop_and_keep(self) -> TempDir {
+        self.running.stop().await;
+        self.dir
+    }
 }
 
 fn urls(upstreams: &[SocketAddr]) -> Vec<String> {
