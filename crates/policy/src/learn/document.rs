@@ -14,6 +14,13 @@ use crate::openapi::OPERATIONS_MAX;
 /// Segments below one parent that are told apart; more are values of one parameter.
 const SIBLINGS_MAX: usize = 20;
 
+/// Segments below one parent that are values where what is put there is alike: real services have a
+/// handful of companies long before they have twenty.
+const ALIKE_MIN: usize = 3;
+
+/// Members that bodies have to share to be alike.
+const ALIKE_MEMBERS_MIN: usize = 2;
+
 /// Media types of one operation that are told apart.
 const MEDIA_MAX: usize = 16;
 
@@ -164,14 +171,9 @@ impl Gathering {
                 }
             }
         }
-        // An empty segment is behind a slash that stands alone, and no parameter matches it.
-        if literals.keys().filter(|text| !text.is_empty()).count() > SIBLINGS_MAX {
-            let empty = literals.remove("");
-            for (text, shapes) in std::mem::take(&mut literals) {
-                values.join(&texts(text));
-                valued.extend(shapes);
-            }
-            literals.extend(empty.map(|shapes| ("", shapes)));
+        for text in values_among(&literals, depth) {
+            values.join(&texts(text));
+            valued.extend(literals.remove(text).into_iter().flatten());
         }
         for (text, shapes) in literals {
             self.split(shapes, depth + 1, &template.literal(text));
@@ -189,6 +191,58 @@ impl Gathering {
             self.parameters.insert(path.clone(), self.open.clone());
         }
         self.operations.entry((path.clone(), shape.method)).or_default().join(shape, count);
+    }
+}
+
+/// The literal segments at `depth` that are values after all.
+fn values_among<'s>(literals: &BTreeMap<&'s str, Vec<Counted<'s>>>, depth: usize) -> Vec<&'s str> {
+    // An empty segment is behind a slash that stands alone, and no parameter matches it.
+    let siblings: Vec<_> = literals.keys().copied().filter(|text| !text.is_empty()).collect();
+    if siblings.len() > SIBLINGS_MAX {
+        return siblings;
+    }
+    // What is put or patched is one of several things, whereas one posts to a collection.
+    let mut values = BTreeSet::new();
+    for verb in [Verb::Put, Verb::Patch] {
+        let taken: Vec<(&str, BTreeSet<&str>)> = siblings
+            .iter()
+            .filter_map(|text| {
+                let mut there = literals[text]
+                    .iter()
+                    .filter(|(shape, _)| shape.method == verb && shape.path.len() == depth + 1)
+                    .peekable();
+                there.peek()?;
+                Some((*text, there.flat_map(|(shape, _)| shape.member_names()).collect()))
+            })
+            .collect();
+        if are_alike(&taken) {
+            values.extend(taken.iter().map(|(text, _)| *text));
+        }
+    }
+    values.into_iter().collect()
+}
+
+/// Whether all bodies have most of their members in common.
+fn are_alike(taken: &[(&str, BTreeSet<&str>)]) -> bool {
+    let most = taken.iter().map(|(_, names)| names.len()).max().unwrap_or(0);
+    let Some(((_, first), rest)) = taken.split_first() else { return false };
+    let common = first.iter().filter(|name| rest.iter().all(|(_, names)| names.contains(*name)));
+    let common = common.count();
+    taken.len() >= ALIKE_MIN && common >= ALIKE_MEMBERS_MIN && 2 * common >= most
+}
+
+impl Shape {
+    /// The names of the members or fields of the body.
+    fn member_names(&self) -> impl Iterator<Item = &str> {
+        let (members, fields) = match self.body.as_ref().map(|body| &body.content) {
+            Some(Content::Json(Values { members: Some(Members::Named(members)), .. })) => {
+                (Some(members.keys()), None)
+            }
+            Some(Content::Form(Fields::Named(fields))) => (None, Some(fields.keys())),
+            _ => (None, None),
+        };
+        let members = members.into_iter().flatten();
+        members.chain(fields.into_iter().flatten()).map(String::as_str)
     }
 }
 

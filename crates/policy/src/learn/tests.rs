@@ -280,6 +280,53 @@ fn many_siblings_are_one_parameter() {
 }
 
 #[test]
+fn siblings_that_take_the_same_are_one_parameter() {
+    let put = |name: &str, body: Value| Sent {
+        method: Method::PUT,
+        ..Sent::json(&format!("/companies/{name}"), &body)
+    };
+    let alike = |name: &str| put(name, json!({ "name": name, "stage": "seed" }));
+    let get = |name: &str| Sent::new(Method::GET, &format!("/companies/{name}"));
+    let operations = |sent: &[Sent]| {
+        let learned = learned(sent);
+        let document = read(&learned);
+        for sent in sent {
+            assert_eq!(sent.findings(&document), [""; 0], "{sent:?}");
+        }
+        let mut all: Vec<_> = learned.operations.into_iter().map(|known| known.operation).collect();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(
+        operations(&[alike("acme"), alike("globex"), alike("hooli"), get("acme"), get("search")]),
+        ["GET /companies/search", "GET /companies/{id}", "PUT /companies/{id}"]
+    );
+    let more = put("umbrella", json!({ "name": "u", "stage": "seed", "note": "x", "site": null }));
+    assert_eq!(operations(&[alike("acme"), alike("globex"), more]), ["PUT /companies/{id}"]);
+    for (name, sent) in [
+        ("two", vec![alike("acme"), alike("globex")]),
+        ("one is unlike", vec![alike("acme"), alike("globex"), put("all", json!([]))]),
+        (
+            "one has much more",
+            vec![
+                alike("acme"),
+                alike("globex"),
+                put("all", json!({ "name": 1, "stage": 1, "a": 1, "b": 1, "c": 1 })),
+            ],
+        ),
+        (
+            "posted",
+            ["acme", "globex", "hooli"]
+                .map(|name| Sent { method: Method::POST, ..alike(name) })
+                .to_vec(),
+        ),
+        ("got", ["acme", "globex", "hooli"].map(get).to_vec()),
+    ] {
+        assert_eq!(operations(&sent).len(), sent.len(), "{name}");
+    }
+}
+
+#[test]
 fn names_that_look_odd_cannot_spoil_a_document() {
     let body = json!({
         "$ref": "x", "$id": "y", "$schema": { "type": 1 }, "properties": [], "schema": { "example": 1 },
