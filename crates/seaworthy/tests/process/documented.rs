@@ -66,8 +66,9 @@ const CONFIGURATION: &str = "docs/configuration.md";
 const VOCABULARY: &str = "docs/vocabulary.md";
 const INJECTION: &str = "docs/injection.md";
 const CONSUMERS: &str = "docs/consumers.md";
+const LEARN: &str = "docs/request-schema.md";
 
-const COMMANDS: [(&str, &str, Fate); 27] = [
+const COMMANDS: [(&str, &str, Fate); 28] = [
     (README, "cargo run --release -- demo", Fate::Parsed),
     (README, "cargo run --release -- serve --upstream http://127.0.0.1:3000", Fate::Parsed),
     (README, "./scripts/test.sh", Fate::NotRun("it runs this test")),
@@ -126,6 +127,16 @@ const COMMANDS: [(&str, &str, Fate); 27] = [
         INJECTION,
         "bench/conformance/injection.sh --speed",
         Fate::NotRun("a time is no test: it is measured in a release build on a quiet machine"),
+    ),
+    (
+        LEARN,
+        "seaworthy schema learn --from requests --out openapi.json",
+        Fate::NotRun("it needs a day of traffic; `tests/integration/learn.rs` learns and enforces"),
+    ),
+    (
+        LEARN,
+        "seaworthy schema check openapi.json",
+        Fate::NotRun("the file is of the command before"),
     ),
 ];
 
