@@ -8,6 +8,7 @@
 pub mod client;
 pub mod consumer;
 pub mod content;
+pub mod crs;
 pub mod detect;
 pub mod learn;
 pub mod manual;

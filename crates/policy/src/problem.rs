@@ -163,6 +163,8 @@ catalogue! {
         "If the named field is meant to carry such text, ask the operator to allow it there.";
     CrossSiteScripting "cross-site-scripting" Protection("injection"), FORBIDDEN, "Looks like a script",
         "If the named field is meant to carry such markup, ask the operator to allow it there.";
+    CoreRuleMatched "core-rule-matched" Protection("core_rule_set"), FORBIDDEN, "Looks like an attack",
+        "The errors name the rules that matched; if the request is meant, ask the operator to allow for it there.";
     VocabularyMismatch "vocabulary-mismatch" Protection("vocabulary"), UNPROCESSABLE_ENTITY,
         "Value not in the vocabulary", "Send one of the values that the service knows; the errors name what was sent and what is near.";
     SchemaMismatch "schema-mismatch" Protection("request_schema"), UNPROCESSABLE_ENTITY,

@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,19 @@ pub trait Protection: Send + Sync {
 
     /// Judges a request. Runs once for each request, before the service is asked.
     fn check(&self, request: &Request<'_>, effects: &mut Effects) -> Outcome;
+
+    /// Where this is a number, a check takes milliseconds. So a rule that only judges a client
+    /// judges one of so many requests, after the answer and off the path of all requests; what its
+    /// check leaves in [`Effects`] then goes nowhere.
+    fn sampling(&self) -> Option<NonZeroU32> {
+        None
+    }
+
+    /// How often each part of this protection has found something, for those that have parts with
+    /// names of their own.
+    fn counts(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
 
     /// Adds the response headers that do not depend on the request; the others are left in
     /// [`Effects::headers`] by `check`.

@@ -5,6 +5,7 @@ pub mod body_limit;
 pub mod body_syntax;
 pub mod concurrency_limit;
 pub mod content_security_policy;
+pub mod core_rule_set;
 pub mod cors;
 pub mod csrf;
 pub mod header_limit;

@@ -13,8 +13,8 @@ use crate::mode::ModeSetting;
 use crate::problem::Code;
 use crate::protection::{Memory, Protection};
 use crate::protections::{
-    access, body_limit, body_syntax, concurrency_limit, content_security_policy, cors, csrf,
-    header_limit, host_allowlist, injection, ip_filter, rate_limit, request_schema,
+    access, body_limit, body_syntax, concurrency_limit, content_security_policy, core_rule_set,
+    cors, csrf, header_limit, host_allowlist, injection, ip_filter, rate_limit, request_schema,
     request_timeout, security_headers, signature, vocabulary,
 };
 use crate::route::RoutePattern;
@@ -37,6 +37,7 @@ pub struct Protect {
     pub signature: signature::Config,
     pub body_syntax: body_syntax::Config,
     pub injection: injection::Config,
+    pub core_rule_set: core_rule_set::Config,
     pub vocabulary: vocabulary::Config,
     pub request_schema: request_schema::Config,
     pub request_timeout: request_timeout::Config,
@@ -59,6 +60,7 @@ pub static REGISTRY: &[&Entry] = &[
     &signature::ENTRY,
     &body_syntax::ENTRY,
     &injection::ENTRY,
+    &core_rule_set::ENTRY,
     &vocabulary::ENTRY,
     &request_schema::ENTRY,
     &request_timeout::ENTRY,

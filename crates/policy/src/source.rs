@@ -24,6 +24,8 @@ pub enum Source {
     File(PathBuf),
     /// `env:<name>`
     Env(String),
+    /// A file, or a folder: those of its files whose names end in `.conf` or `.data`, by name.
+    Files(PathBuf),
     /// `https://…`, or `http://` to this machine. It is fetched while the gateway runs.
     Url(String),
 }
@@ -70,7 +72,7 @@ fn is_variable_name(name: &str) -> bool {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::File(path) | Self::Files(path) => write!(f, "file:{}", path.display()),
             Self::Env(name) => write!(f, "env:{name}"),
             Self::Url(url) => f.write_str(url),
         }
@@ -105,14 +107,49 @@ impl fmt::Display for FileSource {
 
 serde_as_text!(FileSource);
 
+/// A source that can have several files: `/usr/share/modsecurity-crs/rules`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesSource(pub Source);
+
+impl FromStr for FilesSource {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse::<FileSource>()?.0 {
+            Source::File(path) => Ok(Self(Source::Files(path))),
+            Source::Url(_) => Err(SourceError),
+            source => Ok(Self(source)),
+        }
+    }
+}
+
+impl fmt::Display for FilesSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+serde_as_text!(FilesSource);
+
+/// A file of [`Source::Files`]: its name, without the folder, and what it has.
+pub type NamedText = (String, Arc<[u8]>);
+
 /// The texts of all sources that the settings name, as far as they could be read.
 #[derive(Clone, Default)]
-pub struct Sources(HashMap<Source, Result<Arc<[u8]>, String>>);
+pub struct Sources {
+    texts: HashMap<Source, Result<Arc<[u8]>, String>>,
+    folders: HashMap<Source, Result<Vec<NamedText>, String>>,
+}
 
 impl Sources {
     /// `text` is what the source has, or why it cannot be read, as a clause.
     pub fn insert(&mut self, source: Source, text: Result<Vec<u8>, String>) {
-        self.0.insert(source, text.map(Arc::from));
+        self.texts.insert(source, text.map(Arc::from));
+    }
+
+    /// As [`Self::insert`], for [`Source::Files`].
+    pub fn insert_files(&mut self, source: Source, files: Result<Vec<NamedText>, String>) {
+        self.folders.insert(source, files);
     }
 
     /// The URLs among them, whether they have been fetched or not.
@@ -124,12 +161,24 @@ impl Sources {
     }
 
     pub fn contains(&self, source: &Source) -> bool {
-        self.0.contains_key(source)
+        self.texts.contains_key(source) || self.folders.contains_key(source)
+    }
+
+    /// The files of `source`. One that is no path has one, which is called by its own name.
+    pub fn files(&self, source: &Source) -> Result<Vec<NamedText>, String> {
+        match self.folders.get(source) {
+            Some(Ok(files)) => Ok(files.clone()),
+            Some(Err(why)) => Err(format!("{source} {why}")),
+            None => match self.texts.get(source) {
+                Some(Ok(text)) => Ok(vec![(source.to_string(), Arc::clone(text))]),
+                _ => self.bytes(source).map(|_| Vec::new()),
+            },
+        }
     }
 
     /// The bytes of `source`, or why there are none: fits after "`<key>`: ".
     pub fn bytes(&self, source: &Source) -> Result<&[u8], String> {
-        match self.0.get(source) {
+        match self.texts.get(source) {
             Some(Ok(bytes)) => Ok(bytes),
             Some(Err(why)) => Err(format!("{source} {why}")),
             None => Err(format!("{source} was not read")),
@@ -143,14 +192,23 @@ impl Sources {
             return None;
         }
         let mut context = digest::Context::new(&digest::SHA256);
-        for source in sources {
-            let (tag, bytes) = match self.bytes(source) {
-                Ok(bytes) => (1u8, bytes),
-                Err(_) => (0, &b""[..]),
-            };
+        let mut add = |tag: u8, bytes: &[u8]| {
             context.update(&[tag]);
             context.update(&(bytes.len() as u64).to_be_bytes());
             context.update(bytes);
+        };
+        for source in sources {
+            if let Some(Ok(files)) = self.folders.get(source) {
+                for (name, bytes) in files {
+                    add(2, name.as_bytes());
+                    add(1, bytes);
+                }
+                continue;
+            }
+            match self.bytes(source) {
+                Ok(bytes) => add(1, bytes),
+                Err(_) => add(0, b""),
+            }
         }
         Some(context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
@@ -159,7 +217,7 @@ impl Sources {
 impl fmt::Debug for Sources {
     /// Secrets are among them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.texts.keys().chain(self.folders.keys())).finish()
     }
 }
 
@@ -206,6 +264,34 @@ mod tests {
         for text in ["", "env:", "http://api.example/openapi.yaml"] {
             assert!(text.parse::<FileSource>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_folder_has_files_and_anything_else_is_one() {
+        for (text, want) in [
+            ("/crs/rules", Source::Files("/crs/rules".into())),
+            ("file:rules", Source::Files("rules".into())),
+            ("env:RULES", Source::Env("RULES".to_owned())),
+        ] {
+            assert_eq!(text.parse::<FilesSource>().unwrap().0, want, "{text}");
+        }
+        assert!("https://rules.example/".parse::<FilesSource>().is_err());
+
+        let (folder, single) = (Source::Files("rules".into()), Source::Env("RULES".to_owned()));
+        let mut sources = Sources::default();
+        let file = |name: &str, text: &str| (name.to_owned(), Arc::from(text.as_bytes()));
+        let files = vec![file("a.conf", "x"), file("b.data", "y")];
+        sources.insert_files(folder.clone(), Ok(files.clone()));
+        sources.insert(single.clone(), Ok(b"z".to_vec()));
+        assert_eq!(sources.files(&folder).unwrap(), files);
+        assert_eq!(sources.files(&single).unwrap(), [file("env:RULES", "z")]);
+        let missing = sources.files(&Source::Files("other".into())).unwrap_err();
+        assert_eq!(missing, "file:other was not read");
+
+        let before = sources.fingerprint(std::slice::from_ref(&folder));
+        let renamed = vec![file("a.conf", "x"), file("c.data", "y")];
+        sources.insert_files(folder.clone(), Ok(renamed));
+        assert_ne!(sources.fingerprint(&[folder]), before);
     }
 
     #[test]

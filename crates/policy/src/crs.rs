@@ -1,0 +1,348 @@
+//! Rules in the language of ModSecurity, such as the OWASP Core Rule Set, judged by the engine of
+//! the `zentinel-modsec` crate.
+//!
+//! 1. A rule set is read whole: what its files say and this engine would pass over is a fault,
+//!    unless it is about logs, answers or the engine itself. Nothing is read from the disk.
+//! 2. A request is judged in the first two phases, its head and its body. Rules of other phases
+//!    judge answers, and are left out; so are the files that hold nothing else.
+//! 3. A request is denied where the rules say so: for the Core Rule Set, where what has been found
+//!    reaches its threshold. What has been found is named by the rules' ids and messages.
+//! 4. A rule can be off, or in `warn`: then it is counted, and neither denies nor adds to a score.
+//! 5. What the engine would read wrongly is mended first, or the rule is left out and said to be;
+//!    see `crs/prepare.rs`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use zentinel_modsec::parser::Parser;
+use zentinel_modsec::{CompiledRuleset, ModSecurity};
+
+use crate::quantity::serde_as_text;
+
+mod prepare;
+
+/// The rules that a set may have; the Core Rule Set has some 700.
+const RULES_MAX: usize = 5000;
+
+/// A rule set, ready to judge.
+pub struct RuleSet {
+    engine: ModSecurity,
+    findings: BTreeMap<u64, Finding>,
+    left_out: Vec<LeftOut>,
+}
+
+/// A rule that finds something in a request, other than one that adds up what others have found.
+#[derive(Debug)]
+struct Finding {
+    message: String,
+    /// What the engine calls it when it has matched.
+    matched_as: u64,
+    matches: AtomicU64,
+}
+
+/// A rule of the set that cannot match here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    pub id: u64,
+    pub why: Why,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Its pattern needs what only a backtracking engine has.
+    Pattern,
+    /// It reads nothing that this engine knows.
+    Variables,
+    /// `@detectSQLi` and `@detectXSS`: the engine's own detector takes prose for attacks.
+    Detector,
+}
+
+/// A file of a rule set.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleFile<'a> {
+    pub name: &'a str,
+    pub text: &'a [u8],
+}
+
+/// Why a rule set cannot be used. Fits after "`<key>`: ".
+#[derive(Debug, thiserror::Error)]
+pub enum RuleSetError {
+    #[error("{file} is not UTF-8")]
+    NotUtf8 { file: String },
+    #[error("{file}: line {line}: Include is not followed; list the file in its place")]
+    Include { file: String, line: usize },
+    #[error("{file}: {directive} is not supported")]
+    Unsupported { file: String, directive: String },
+    #[error("{file}: {fault}")]
+    Malformed { file: String, fault: String },
+    #[error("rule {id}: its data file {name:?} is not among the files")]
+    NoData { id: u64, name: String },
+    #[error("expected at most {RULES_MAX} rules, not {0}")]
+    TooMany(usize),
+    #[error("there is no rule in it")]
+    Empty,
+    #[error("there is no rule {0} that could be switched")]
+    UnknownId(IdRange),
+    #[error("{0}")]
+    Engine(String),
+}
+
+/// What a matching rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuleMode {
+    Off,
+    /// It is counted and does nothing.
+    Warn,
+    /// It does what it says.
+    Enforce,
+}
+
+/// One id, or all from one to another: `942100`, `942100-942199`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IdRange {
+    first: u64,
+    last: u64,
+}
+
+impl IdRange {
+    const fn has(self, id: u64) -> bool {
+        self.first <= id && id <= self.last
+    }
+}
+
+/// Fits after "failed to read the ids: ".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected the id of a rule, such as 942100, or two with - between")]
+pub struct IdRangeError;
+
+impl FromStr for IdRange {
+    type Err = IdRangeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let id = |text: &str| match text.parse::<u64>() {
+            Ok(id) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(id),
+            _ => Err(IdRangeError),
+        };
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let (first, last) = (id(first)?, id(last)?);
+        if first <= last { Ok(Self { first, last }) } else { Err(IdRangeError) }
+    }
+}
+
+impl fmt::Display for IdRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.first)?;
+        if self.first == self.last { Ok(()) } else { write!(f, "-{}", self.last) }
+    }
+}
+
+serde_as_text!(IdRange);
+
+/// The modes of rules that do not do what they say. Of two that fit, the narrower holds.
+pub type RuleModes = BTreeMap<IdRange, RuleMode>;
+
+fn mode_of(modes: &RuleModes, id: u64) -> RuleMode {
+    let fitting = modes.iter().filter(|(range, _)| range.has(id));
+    let narrowest = fitting.min_by_key(|(range, _)| range.last - range.first);
+    narrowest.map_or(RuleMode::Enforce, |(_, mode)| *mode)
+}
+
+/// A request, as the rules see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    pub client: IpAddr,
+    pub method: &'a str,
+    pub target: &'a str,
+    pub authority: &'a str,
+    pub headers: &'a http::HeaderMap,
+    /// Decoded.
+    pub body: &'a [u8],
+}
+
+/// What the rules say of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    pub denied: bool,
+    /// The ids of the rules that found something, in order; where a rule denied by itself without
+    /// a message, its id.
+    pub found: Vec<u64>,
+}
+
+/// The engine gave a request up. Its words can hold parts of the request, and are not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the engine gave the request up")]
+pub struct JudgeError;
+
+impl RuleSet {
+    /// Reads `files` in their order: `*.conf` are rules, any other is data that rules name.
+    pub fn read(files: &[RuleFile<'_>], modes: &RuleModes) -> Result<Self, RuleSetError> {
+        let mut parser = Parser::new();
+        let mut parsed = 0;
+        for file in files.iter().filter(|file| has_request_rules(file.name)) {
+            let name = || file.name.to_owned();
+            let text = std::str::from_utf8(file.text)
+                .map_err(|_| RuleSetError::NotUtf8 { file: name() })?;
+            if let Some(line) = include_line(text) {
+                return Err(RuleSetError::Include { file: name(), line });
+            }
+            // Without a path: with one the engine would look for data files on the disk.
+            parser.parse_with_location(text, None::<&Path>).map_err(|error| {
+                RuleSetError::Malformed { file: name(), fault: error.to_string() }
+            })?;
+            let fresh = &parser.directives()[parsed..];
+            if let Some(directive) = prepare::unsupported(fresh) {
+                return Err(RuleSetError::Unsupported { file: name(), directive });
+            }
+            parsed += fresh.len();
+        }
+        let prepared = prepare::prepare(parser.into_directives(), files, modes)?;
+        let unknown = modes.keys().find(|range| !prepared.ids.iter().any(|id| range.has(*id)));
+        if let Some(range) = unknown {
+            return Err(RuleSetError::UnknownId(*range));
+        }
+        match prepared.ids.len() {
+            0 => return Err(RuleSetError::Empty),
+            count if count > RULES_MAX => return Err(RuleSetError::TooMany(count)),
+            _ => {}
+        }
+        let compiled = CompiledRuleset::compile(prepared.directives)
+            .map_err(|error| RuleSetError::Engine(error.to_string()))?;
+        let set = Self {
+            engine: ModSecurity::new(compiled),
+            findings: prepared.findings,
+            left_out: prepared.left_out,
+        };
+        set.warm_up();
+        Ok(set)
+    }
+
+    /// Judges something of each kind: the engine builds a pattern when it first meets a value for
+    /// it, which takes as long as a hundred requests.
+    fn warm_up(&self) {
+        let mut headers = http::HeaderMap::new();
+        for (name, value) in [
+            (http::header::CONTENT_TYPE, "application/x-www-form-urlencoded"),
+            (http::header::COOKIE, "a=b"),
+            (http::header::USER_AGENT, "a"),
+            (http::header::REFERER, "http://a.example/"),
+            (http::header::ACCEPT, "*/*"),
+        ] {
+            headers.insert(name, http::HeaderValue::from_static(value));
+        }
+        let client = IpAddr::from([127, 0, 0, 2]);
+        let authority = "a.example";
+        let input = Input {
+            client,
+            method: "POST",
+            target: "/a?b=c",
+            authority,
+            headers: &headers,
+            body: b"d=e",
+        };
+        // What is said of it does not matter, and an error would come back with the next request.
+        drop(self.run(&input));
+    }
+
+    /// Judges one request. It takes a millisecond or more.
+    pub fn judge(&self, input: &Input<'_>) -> Result<Judged, JudgeError> {
+        let judged = self.run(input)?;
+        for id in &judged.found {
+            if let Some(finding) = self.findings.get(id) {
+                finding.matches.fetch_add(1, Relaxed);
+            }
+        }
+        Ok(judged)
+    }
+
+    fn run(&self, input: &Input<'_>) -> Result<Judged, JudgeError> {
+        let mut transaction = self.engine.new_transaction();
+        transaction.set_client_addr(&input.client.to_string(), 0);
+        let engine = |_| JudgeError;
+        transaction.process_uri(input.target, input.method, "HTTP/1.1").map_err(engine)?;
+        for (name, value) in input.headers {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            transaction.add_request_header(name.as_str(), &value).map_err(engine)?;
+        }
+        if !input.headers.contains_key(http::header::HOST) {
+            transaction.add_request_header("host", input.authority).map_err(engine)?;
+        }
+        if !input.body.is_empty() && !input.headers.contains_key(http::header::CONTENT_LENGTH) {
+            // How the body was framed is the connection's business; rules expect to see it.
+            let length = input.body.len().to_string();
+            transaction.add_request_header("content-length", &length).map_err(engine)?;
+        }
+        transaction.process_request_headers().map_err(engine)?;
+        transaction.append_request_body(input.body).map_err(engine)?;
+        transaction.process_request_body().map_err(engine)?;
+        let matched = transaction.matched_rules();
+        let mut found: Vec<u64> = matched
+            .iter()
+            .filter_map(|id| id.parse().ok())
+            .filter(|matched| {
+                let id = prepare::id_of(*matched);
+                self.findings.get(&id).is_some_and(|finding| finding.matched_as == *matched)
+            })
+            .map(prepare::id_of)
+            .collect();
+        found.dedup();
+        let intervention = transaction.intervention();
+        if found.is_empty() {
+            let ids = intervention.into_iter().flat_map(|intervention| &intervention.rule_ids);
+            found.extend(ids.filter_map(|id| id.parse().ok()).map(prepare::id_of).take(1));
+        }
+        Ok(Judged { denied: intervention.is_some(), found })
+    }
+
+    /// What the rule `id` says that it finds.
+    pub fn message(&self, id: u64) -> Option<&str> {
+        self.findings.get(&id).map(|finding| &*finding.message)
+    }
+
+    /// The rules that can find something.
+    pub fn findings_count(&self) -> usize {
+        self.findings.len()
+    }
+
+    /// How often each rule has found something, where it has.
+    pub fn matches(&self) -> impl Iterator<Item = (u64, u64)> {
+        let counts = self.findings.iter().map(|(id, finding)| (*id, finding.matches.load(Relaxed)));
+        counts.filter(|(_, count)| *count > 0)
+    }
+
+    /// The rules that cannot match here, and why.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+}
+
+impl fmt::Debug for RuleSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RuleSet({} findings)", self.findings.len())
+    }
+}
+
+/// Whether a file has rules, some of them about requests. The Core Rule Set keeps those about
+/// answers in files of their own; among these are changes that the operator makes to any rule.
+fn has_request_rules(name: &str) -> bool {
+    let about_answers = name.starts_with("RESPONSE-") && !name.contains("EXCLUSION");
+    let rules = Path::new(name).extension().is_some_and(|extension| extension == "conf");
+    rules && !about_answers
+}
+
+/// The first line that is an `Include`, which the engine would follow on the disk.
+fn include_line(text: &str) -> Option<usize> {
+    let is_include = |line: &str| {
+        let word = line.split_ascii_whitespace().next().unwrap_or_default();
+        word.eq_ignore_ascii_case("include")
+    };
+    text.lines().position(is_include).map(|index| index + 1)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,283 @@
+//! Judges requests by an OWASP Core Rule Set, or other rules in the language of ModSecurity.
+//!
+//! 1. The operator brings the rules: without `crs` nothing is judged.
+//! 2. A request is denied where the rules say so, by its head or its body. The Core Rule Set says
+//!    so where what it has found reaches its threshold.
+//! 3. Each rule has a mode of its own within that of the protection: `rules` turns it off, or lets
+//!    it be counted alone.
+//! 4. Where it only judges a client, one request of `sample` is judged, after its answer.
+//! 5. A body that cannot be checked is denied as one that cannot, and so is one above `body_max`:
+//!    an evaluation has no time limit, and takes the longer the more there is.
+//! 6. The client is told the ids and the messages of the rules, never what it sent.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::content::{Media, Unread, has_syntax, media_of};
+use crate::crs::{Input, RuleFile, RuleModes, RuleSet};
+use crate::mode::ModeSetting;
+use crate::problem::{Code, Denial, FieldError};
+use crate::protection::{Effects, Outcome, Protection, Request};
+use crate::quantity::ByteSize;
+use crate::registry::{BuildContext, BuildError, Entry, settings_of};
+use crate::source::{FilesSource, NamedText};
+
+pub const ENTRY: Entry = Entry {
+    name: "core_rule_set",
+    summary: "Judges requests by an OWASP Core Rule Set, or other rules in ModSecurity's language.",
+    default_mode: ModeSetting::Auto,
+    default_mode_reason: "general rules find attacks in requests that a service rightly takes",
+    codes: &[Code::CoreRuleMatched],
+    mode: |protect| protect.core_rule_set.mode,
+    settings: |protect| settings_of(&protect.core_rule_set),
+    build: |protect, context| Ok(Arc::new(CoreRuleSet::build(&protect.core_rule_set, context)?)),
+    sources: |protect| protect.core_rule_set.crs.iter().map(|files| files.0.clone()).collect(),
+    ..Entry::PLAIN
+};
+
+/// `[protect.core_rule_set]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub mode: ModeSetting,
+    /// Files, and folders of files, in the order in which they are read. None by default: the rules
+    /// are not part of this gateway.
+    pub crs: Vec<FilesSource>,
+    /// Rules that do not do what they say, by their ids.
+    pub rules: RuleModes,
+    /// Where it only judges, one of so many requests is judged. An evaluation takes about as long
+    /// as all else that is done for ten requests.
+    pub sample: NonZeroU32,
+    /// What other engines read of a body by default.
+    pub body_max: ByteSize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mode: ENTRY.default_mode,
+            crs: Vec::new(),
+            rules: RuleModes::new(),
+            sample: NonZeroU32::new(10).expect("10 is not 0"),
+            body_max: ByteSize::kib(128),
+        }
+    }
+}
+
+/// Rules that a denial names.
+const ERRORS_MAX: usize = 20;
+
+struct CoreRuleSet {
+    rules: Option<RuleSet>,
+    sample: NonZeroU32,
+    body_bytes_max: usize,
+}
+
+impl CoreRuleSet {
+    fn build(config: &Config, context: &BuildContext<'_>) -> Result<Self, BuildError> {
+        let body_bytes_max =
+            usize::try_from(config.body_max.0).ok().filter(|bytes| *bytes > 0).ok_or_else(
+                || BuildError { key: "body_max", message: "expected at least one byte".to_owned() },
+            )?;
+        let mut texts: Vec<NamedText> = Vec::new();
+        for source in &config.crs {
+            let files = context.sources.files(&source.0);
+            let mut files = files.map_err(|message| BuildError { key: "crs", message })?;
+            // What is listed by itself is rules, whatever it is called: `crs-setup.conf.example`.
+            if let [(name, _)] = &mut files[..] {
+                name.push_str(if has_extension(name) { "" } else { ".conf" });
+            }
+            texts.append(&mut files);
+        }
+        let files: Vec<_> = texts.iter().map(|(name, text)| RuleFile { name, text }).collect();
+        let rules = if config.crs.is_empty() {
+            if let Some(range) = config.rules.keys().next() {
+                let message = format!("there is no rule {range} without `crs`");
+                return Err(BuildError { key: "rules", message });
+            }
+            None
+        } else {
+            let read = RuleSet::read(&files, &config.rules);
+            Some(read.map_err(|error| BuildError { key: "crs", message: error.to_string() })?)
+        };
+        Ok(Self { rules, sample: config.sample, body_bytes_max })
+    }
+
+    fn judge(&self, rules: &RuleSet, request: &Request<'_>) -> Result<(), Denial> {
+        let body = request.content.readable()?.map_or(&b""[..], |body| body.plain());
+        if body.len() > self.body_bytes_max {
+            return Err(Unread::TooLarge { bytes_max: self.body_bytes_max }.denial());
+        }
+        let input = Input {
+            client: request.client.ip,
+            method: request.method.as_str(),
+            target: request.target.as_str(),
+            authority: request.authority,
+            headers: request.headers,
+            body,
+        };
+        match rules.judge(&input) {
+            Ok(judged) if judged.denied => Err(denial(rules, &judged.found)),
+            Ok(_) => Ok(()),
+            // Letting it pass would be a way past all rules.
+            Err(error) => {
+                let detail = "the request could not be judged by the rules";
+                Err(Denial::new(Code::CoreRuleMatched, detail).internal(error.to_string()))
+            }
+        }
+    }
+}
+
+fn has_extension(name: &str) -> bool {
+    [".conf", ".data"].iter().any(|extension| name.ends_with(extension))
+}
+
+impl Protection for CoreRuleSet {
+    fn reads_body(&self, request: &Request<'_>) -> bool {
+        // Text and bodies without a type are arguments to the engine, too.
+        self.rules.is_some()
+            && (has_syntax(request.headers) || matches!(media_of(request.headers), Media::Text))
+    }
+
+    fn check(&self, request: &Request<'_>, _effects: &mut Effects) -> Outcome {
+        let Some(rules) = &self.rules else { return Outcome::NotApplicable };
+        match self.judge(rules, request) {
+            Ok(()) => Outcome::Allow,
+            Err(denial) => Outcome::Deny(denial),
+        }
+    }
+
+    fn sampling(&self) -> Option<NonZeroU32> {
+        self.rules.as_ref().map(|_| self.sample)
+    }
+
+    fn counts(&self) -> Vec<(String, u64)> {
+        let matches = self.rules.iter().flat_map(RuleSet::matches);
+        matches.map(|(id, count)| (id.to_string(), count)).collect()
+    }
+}
+
+fn denial(rules: &RuleSet, found: &[u64]) -> Denial {
+    let ids: Vec<_> = found.iter().map(u64::to_string).collect();
+    let detail = match found.len() {
+        1 => "a rule about attacks matches the request".to_owned(),
+        count => format!("{count} rules about attacks match the request"),
+    };
+    let mut denial = Denial::new(Code::CoreRuleMatched, detail).internal(ids.join(" "));
+    denial.errors = found
+        .iter()
+        .take(ERRORS_MAX)
+        .map(|id| {
+            let message = rules.message(*id).unwrap_or("it denies such requests");
+            let mut error = FieldError::new(format!("rule:{id}"), message);
+            error.keyword = "rule".into();
+            error
+        })
+        .collect();
+    denial
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crs::tests::RULES;
+    use crate::protections::testing::{Fields, Sample, try_build, try_build_with};
+    use crate::registry::Protect;
+    use crate::source::{Source, Sources};
+
+    fn sources() -> Sources {
+        let file = |name: &str, text: &str| (name.to_owned(), Arc::from(text.as_bytes()));
+        let mut sources = Sources::default();
+        let rules = vec![file("a.conf", RULES), file("tools.data", "nikto\nweb scanner\n")];
+        sources.insert_files(Source::Files("rules".into()), Ok(rules));
+        let broken = vec![file("b.conf", "SecRule ARGS\n")];
+        sources.insert_files(Source::Files("broken".into()), Ok(broken));
+        sources.insert(Source::Env("RULES".to_owned()), Ok(b"SecAction \"id:1,pass\"".to_vec()));
+        sources
+    }
+
+    fn try_rule(lines: &str) -> Result<Arc<dyn Protection>, String> {
+        let section = format!("[core_rule_set]\n{lines}");
+        let protect: Protect = toml::from_str(&section).map_err(|error| error.to_string())?;
+        try_build_with(&ENTRY, &protect, &sources())
+    }
+
+    fn rule(lines: &str) -> Arc<dyn Protection> {
+        try_rule(lines).unwrap_or_else(|fault| panic!("{lines}: {fault}"))
+    }
+
+    #[test]
+    fn requests_are_judged_by_the_rules() {
+        let rule = rule("crs = [\"rules\"]\nbody_max = \"64B\"");
+        let json = ("content-type", "application/json");
+        let form = ("content-type", "application/x-www-form-urlencoded");
+        let long = format!("a={}", "b".repeat(63));
+        let cases: &[(&str, &str, &str, Fields<'_>, &str, &str)] = &[
+            ("nothing", "GET", "/", &[], "", "allow"),
+            ("below the score", "GET", "/?q=drop", &[], "", "allow"),
+            ("the score", "GET", "/?q=drop%20table", &[], "", "core-rule-matched"),
+            ("a form", "POST", "/", &[form], "q=drop+table", "core-rule-matched"),
+            ("JSON", "POST", "/", &[json], "{\"q\":\"drop table\"}", "core-rule-matched"),
+            ("broken JSON", "POST", "/", &[json], "{", "unreadable-body"),
+            ("too long", "POST", "/", &[form], &long, "body-unchecked"),
+        ];
+        for (name, method, target, headers, body, want) in cases {
+            let sample = Sample::new(method, target, headers).with_body(body.as_bytes());
+            assert_eq!(sample.verdict(&*rule), *want, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_client_is_told_the_rules_and_not_what_it_sent() {
+        let denial =
+            Sample::new("GET", "/?q=drop%20table", &[]).denial(&*rule("crs = [\"rules\"]"));
+        assert_eq!(denial.detail, "2 rules about attacks match the request");
+        assert_eq!(denial.internal, "100 101");
+        let told: Vec<_> =
+            denial.errors.iter().map(|e| (e.at.as_str(), e.detail.as_str())).collect();
+        assert_eq!(told, [("rule:100", "A word of SQL"), ("rule:101", "Two words of SQL")]);
+        assert!(!format!("{denial:?}").contains("table"), "{denial:?}");
+    }
+
+    #[test]
+    fn without_rules_nothing_is_judged_read_or_sampled() {
+        let rule = try_build(&ENTRY, "").unwrap();
+        let sample = Sample::new("POST", "/?q=drop%20table", &[("content-type", "text/plain")]);
+        assert_eq!(sample.verdict(&*rule), "n/a");
+        assert!(!rule.reads_body(&sample.request()));
+        assert_eq!(rule.sampling(), None);
+    }
+
+    #[test]
+    fn a_rule_can_be_off_or_counted_alone() {
+        let sample = Sample::new("GET", "/?q=drop%20table", &[]);
+        for (mode, counts) in [("off", vec![]), ("warn", vec![("100".to_owned(), 1)])] {
+            let rule =
+                rule(&format!("crs = [\"rules\"]\nrules = {{ 100 = \"{mode}\" }}\nsample = 3"));
+            assert_eq!(sample.verdict(&*rule), "allow", "{mode}");
+            let mut counted = rule.counts();
+            counted.retain(|(id, _)| id == "100");
+            assert_eq!(counted, counts, "{mode}");
+            assert_eq!(rule.sampling().map(NonZeroU32::get), Some(3));
+        }
+    }
+
+    #[test]
+    fn settings_that_mean_nothing_are_refused() {
+        for (lines, words) in [
+            ("crs = [\"gone\"]", "crs: file:gone was not read"),
+            ("crs = [\"broken\"]", "crs: b.conf: "),
+            ("crs = [\"rules\"]\nrules = { 7 = \"off\" }", "crs: there is no rule 7"),
+            ("rules = { 100 = \"off\" }", "rules: there is no rule 100 without `crs`"),
+            ("crs = [\"rules\"]\nrules = { x = \"off\" }", "TOML parse error"),
+            ("crs = [\"rules\"]\nbody_max = \"0B\"", "body_max: "),
+            ("sample = 0", "TOML parse error"),
+        ] {
+            let said = try_rule(lines).err().unwrap_or_else(|| panic!("{lines} was taken"));
+            assert!(said.starts_with(words), "{said}");
+        }
+        assert!(try_rule("crs = [\"env:RULES\"]").is_ok(), "a variable can have rules, too");
+    }
+}
