@@ -10,6 +10,7 @@ mod access;
 mod body_limit;
 mod concurrency_limit;
 mod content_security_policy;
+mod core_rule_set;
 mod cors;
 mod csrf;
 mod header_limit;

@@ -165,6 +165,15 @@ const STAND: &[Case] = &[
         ),
     },
     Case {
+        protection: "core_rule_set",
+        settings: "crs = [\"env:CRS\"]\nsample = 1",
+        shows: denial(
+            Offence::Plain { line: "GET /?q=drop%20table", fields: &[], body: "" },
+            "core-rule-matched",
+            403,
+        ),
+    },
+    Case {
         protection: "vocabulary",
         settings: "fields = [{ route = \"POST /\", at = \"/stage\", vocabulary = \"stages\", shape = \"scalar\" }]",
         shows: denial(

@@ -9,6 +9,10 @@
 //! 6. Before the first rule that has to see the body, the chain stops until it has been read. So
 //!    nobody's body is read whom a rule before that one denies.
 //! 7. What a rule rewrites is rewritten where it enforces, for the rules behind it and the service.
+//! 8. A rule whose check is costly is asked on the path only where it enforces. Elsewhere one
+//!    request of so many is drawn, and judged after its answer; see `off_path.rs`.
+
+use std::num::NonZeroU32;
 
 use http::header::{LINK, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -50,6 +54,10 @@ pub(crate) struct Judgement {
     tokens: Vec<(usize, u64)>,
     /// The place in the chain of the rule that is asked next.
     next: usize,
+    /// Whether the costly rule at this place judges the request.
+    drawn: Option<(usize, bool)>,
+    /// The places of the rules that judge it after its answer.
+    pub(crate) sampled: Vec<usize>,
 }
 
 /// A time limit of the chain's rule at `link`.
@@ -87,15 +95,24 @@ pub(crate) fn judge(
     chain: Chain<'_>,
     request: &Request<'_>,
     judgement: &mut Judgement,
+    random: impl Fn() -> u64,
 ) -> Flow {
     // One for all rules, emptied after each: it is large, and moving it would cost more than
     // most checks.
     let mut effects = Effects::default();
     for (index, link) in chain.links().enumerate().skip(judgement.next) {
         let Some(enforced) = stance(snapshot, link, request.client.key) else { continue };
+        let sampling = link.sampling.filter(|_| !enforced);
+        if sampling.is_some_and(|one_in| !judgement.is_drawn(index, one_in, &random)) {
+            continue;
+        }
         if matches!(request.content, Content::Unasked) && link.protection.reads_body(request) {
             judgement.next = index;
             return Flow::Read;
+        }
+        if sampling.is_some() {
+            judgement.sampled.push(index);
+            continue;
         }
         let outcome = link.protection.check(request, &mut effects);
         judgement.keep(index, &mut effects, enforced);
@@ -130,6 +147,18 @@ pub(crate) fn judge(
 }
 
 impl Judgement {
+    /// Draws one request of `one_in` for the rule at `index`, once for each request.
+    fn is_drawn(&mut self, index: usize, one_in: NonZeroU32, random: impl Fn() -> u64) -> bool {
+        if let Some((drawn, won)) = self.drawn
+            && drawn == index
+        {
+            return won;
+        }
+        let won = random().is_multiple_of(u64::from(one_in.get()));
+        self.drawn = Some((index, won));
+        won
+    }
+
     fn keep(&mut self, link: usize, effects: &mut Effects, enforced: bool) {
         let wanted = if enforced { Apply::Enforced } else { Apply::Judged };
         for edit in effects.headers.drain(..).filter(|edit| edit.apply == wanted) {

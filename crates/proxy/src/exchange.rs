@@ -187,7 +187,11 @@ impl<'a> Exchange<'a> {
                 flight.chain(),
                 &request,
                 &mut flight.judgement.borrow_mut(),
+                || flight.worker.random(),
             );
+            if !matches!(flow, Flow::Read) {
+                flight.keep_sample(&request);
+            }
             match flow {
                 Flow::Forward => break,
                 Flow::Deny(denial) => return self.deny(&denial),

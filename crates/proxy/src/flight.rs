@@ -10,7 +10,7 @@ use seaworthy_policy::client::Client;
 use seaworthy_policy::consumer::{self, Agent, ConsumerKind};
 use seaworthy_policy::learn::Shape;
 use seaworthy_policy::problem::{Code, Denial};
-use seaworthy_policy::protection::{Bound, Scheme};
+use seaworthy_policy::protection::{Bound, Request, Scheme};
 use seaworthy_policy::record::{
     Ending, MethodLabel, PathText, RequestId, RequestRecord, Verdict, clip,
 };
@@ -18,6 +18,7 @@ use seaworthy_policy::record::{
 use crate::chain::{Judgement, Sized};
 use crate::connection::shared::Shared;
 use crate::notes::Note;
+use crate::off_path::Sample;
 use crate::snapshot::{Chain, ChainId};
 use crate::stats::{Series, WireVersion};
 use crate::worker::{View, Worker};
@@ -58,6 +59,8 @@ pub(crate) struct Flight {
     pub(crate) upstream: Cell<Option<u8>>,
     /// What it is like, where it was drawn to be learned from.
     pub(crate) shape: Cell<Option<Box<Shape>>>,
+    /// The request as it was, for the rules that judge it after its answer.
+    sample: RefCell<Option<Box<Sample>>>,
     recorded: Cell<bool>,
 }
 
@@ -107,6 +110,7 @@ impl Flight {
             answered_at: Cell::new(None),
             upstream: Cell::new(None),
             shape: Cell::new(None),
+            sample: RefCell::default(),
             recorded: Cell::new(false),
         })
     }
@@ -127,6 +131,23 @@ impl Flight {
                 self.judgement.borrow_mut().crossed(self.chain(), (link, enforced), bound)
             }
             _ => None,
+        }
+    }
+
+    /// Keeps what the rules that were drawn for it have to see of `request`, where there is room.
+    pub(crate) fn keep_sample(&self, request: &Request<'_>) {
+        let judgement = self.judgement.borrow();
+        if judgement.sampled.is_empty() || self.sample.borrow().is_some() {
+            return;
+        }
+        let modes = &self.view.snapshot.modes;
+        let links = judgement.sampled.iter().map(|index| {
+            let link = self.chain().link(*index);
+            (link.clone(), modes.get(link.rule))
+        });
+        match self.worker.sampled(|| Sample::of(request, links.collect())) {
+            Some(sample) => *self.sample.borrow_mut() = Some(sample),
+            None => self.worker.shard.samples_dropped.add(1),
         }
     }
 
@@ -206,7 +227,7 @@ impl Flight {
         worker.shard.requests_in_flight.sub(1);
         let micros =
             |time: std::time::Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-        worker.record(RequestRecord {
+        let record = RequestRecord {
             id: self.id,
             started_unix_ms: worker.clock.unix_ms(self.started),
             duration_us: micros(duration),
@@ -226,7 +247,12 @@ impl Flight {
             verdicts: judgement.verdicts,
             reason: reason.or(self.failure.get()),
             upstream: self.upstream.get(),
-        });
+        };
+        match self.sample.take() {
+            // Its record is not whole before the last rule has judged it.
+            Some(sample) => worker.judge_late(sample, record),
+            None => worker.record(record),
+        }
         self.connection.request_ended(now);
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::findings::Findings;
 use crate::notes::Note;
+use crate::off_path::OffPath;
 use crate::snapshot::Snapshot;
 use crate::stats::Shard;
 use crate::worker::{self, Outfit};
@@ -56,7 +57,7 @@ pub(crate) enum Phase {
     Draining { deadline: Instant },
 }
 
-/// One worker's evidence, for whoever writes it down.
+/// The evidence of one worker, or of what judges beside them, for whoever writes it down.
 pub struct Evidence {
     pub records: rtrb::Consumer<RequestRecord>,
     pub notes: rtrb::Consumer<Note>,
@@ -71,6 +72,7 @@ pub struct Gateway {
     shards: Vec<Arc<Shard>>,
     phase: watch::Sender<Phase>,
     findings: Arc<Findings>,
+    off_path: Arc<OffPath>,
     threads: Vec<JoinHandle<io::Result<()>>>,
 }
 
@@ -96,7 +98,8 @@ impl Publisher {
 }
 
 impl Gateway {
-    /// Opens the ports and starts the workers. The evidence has one element a worker.
+    /// Opens the ports and starts the workers. The evidence has one element a worker, and one of
+    /// what is judged off their paths.
     pub fn start(
         options: GatewayOptions,
         snapshot: Snapshot,
@@ -106,12 +109,15 @@ impl Gateway {
         let addr = listeners[0].local_addr().map_err(|e| StartError::Listen(options.addr, e))?;
         let published = Arc::new(ArcSwap::from_pointee(snapshot));
         let (phase, _) = watch::channel(Phase::Serving);
+        let off_path_shard = Arc::new(Shard::default());
+        let (off_path, late) = OffPath::new(Arc::clone(&off_path_shard));
         let mut gateway = Self {
             addr,
             published,
             shards: Vec::new(),
             phase,
             findings: Arc::default(),
+            off_path: Arc::new(off_path),
             threads: Vec::new(),
         };
         let mut evidence = Vec::new();
@@ -128,6 +134,7 @@ impl Gateway {
                 records,
                 notes,
                 shapes,
+                off_path: Arc::clone(&gateway.off_path),
                 listener,
                 phase: gateway.phase.subscribe(),
             };
@@ -139,6 +146,8 @@ impl Gateway {
             gateway.shards.push(shard);
             evidence.push(Evidence { records: records_out, notes: notes_out, shapes: shapes_out });
         }
+        gateway.shards.push(off_path_shard);
+        evidence.push(late);
         Ok((gateway, evidence))
     }
 
@@ -171,6 +180,10 @@ impl Gateway {
                 Ok(Err(error)) => tracing::error!(%error, "a worker ended early"),
                 Err(_) => tracing::error!("a worker panicked"),
             }
+        }
+        // Only a worker that panicked still has a hand on it.
+        if let Some(off_path) = Arc::into_inner(self.off_path) {
+            off_path.finish();
         }
     }
 }

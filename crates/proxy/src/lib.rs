@@ -21,6 +21,7 @@ mod learn;
 mod local;
 pub mod metrics;
 mod notes;
+mod off_path;
 mod own;
 mod snapshot;
 mod stats;

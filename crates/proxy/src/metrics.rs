@@ -3,7 +3,7 @@
 //! The families follow the semantic conventions for HTTP servers where there is one, and start
 //! with `seaworthy_` where there is none. Every family has a bound on its series.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -189,6 +189,29 @@ impl GatewayMetrics {
         Ok(())
     }
 
+    /// What parts of protections have found; each has a bound on its parts.
+    fn findings(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let snapshot = self.publisher.snapshot();
+        let mut family = out.encode_descriptor(
+            "seaworthy_findings",
+            "What each part of a rule found, in any mode, since its settings were last changed",
+            None,
+            MetricType::Counter,
+        )?;
+        let mut known = BTreeSet::new();
+        for link in snapshot.links().filter(|link| known.insert(link.rule)) {
+            for (finding, total) in link.protection.counts() {
+                let labels = [
+                    ("protection", REGISTRY[link.position].name),
+                    ("rule", &*link.rule_name),
+                    ("finding", &finding),
+                ];
+                count_labelled(&mut family, &labels, total)?;
+            }
+        }
+        Ok(())
+    }
+
     fn modes(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let snapshot = self.publisher.snapshot();
         let mut family = out.encode_descriptor(
@@ -273,7 +296,7 @@ impl GatewayMetrics {
 
     fn totals(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Read = fn(&Shard) -> &Counter;
-        let counters: [(&str, &str, Read); 10] = [
+        let counters: [(&str, &str, Read); 12] = [
             ("seaworthy_connections_accepted", "Client connections accepted", |s| {
                 &s.connections_accepted
             }),
@@ -294,6 +317,14 @@ impl GatewayMetrics {
                 "seaworthy_shapes_dropped",
                 "Shapes to learn from that a full ring had no room for",
                 |s| &s.shapes_dropped,
+            ),
+            ("seaworthy_samples_judged", "Requests judged after their answer", |s| {
+                &s.samples_judged
+            }),
+            (
+                "seaworthy_samples_dropped",
+                "Requests drawn to be judged after their answer that there was no room for",
+                |s| &s.samples_dropped,
             ),
             ("seaworthy_upstream_connects", "Connections opened to upstreams", |s| {
                 &s.upstream_connects
@@ -326,6 +357,7 @@ impl Collector for GatewayMetrics {
         self.durations(&mut out)?;
         self.overhead(&mut out)?;
         self.decisions(&mut out)?;
+        self.findings(&mut out)?;
         self.modes(&mut out)?;
         self.endings(&mut out)?;
         self.upstreams(&mut out)?;

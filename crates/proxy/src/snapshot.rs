@@ -1,5 +1,6 @@
 //! What the workers read: one immutable value that a reload replaces whole.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,6 +145,9 @@ pub struct Link {
     pub rule: RuleId,
     pub rule_name: Arc<str>,
     pub protection: Arc<dyn Protection>,
+    /// One of so many requests is judged, and off the path, where the rule only judges; see
+    /// [`Protection::sampling`].
+    pub sampling: Option<NonZeroU32>,
     /// What the client of a request that would be denied is told.
     pub announcement: Option<Arc<Announcement>>,
 }

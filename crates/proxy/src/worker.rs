@@ -26,6 +26,7 @@ use crate::findings::Findings;
 use crate::gateway::Phase;
 use crate::learn::{Draws, Sampling};
 use crate::notes::Note;
+use crate::off_path::{Late, OffPath, Sample};
 use crate::snapshot::Snapshot;
 use crate::stats::Shard;
 use crate::upstream::pool::Pool;
@@ -54,6 +55,9 @@ pub(crate) struct Worker {
     spare_headers: RefCell<Vec<HeaderMap>>,
     /// Bytes of request bodies that are kept whole for the checks.
     pub(crate) held_bytes: Cell<usize>,
+    off_path: Arc<OffPath>,
+    /// Bytes of requests that are kept until they have been answered.
+    sampled_bytes: Cell<usize>,
     date: Cell<(u64, HttpDate)>,
     emptied: tokio::sync::Notify,
 }
@@ -63,6 +67,9 @@ const FIELDS_USUAL: usize = 24;
 
 /// Empty header maps that a worker keeps.
 const SPARE_HEADERS_MAX: usize = 64;
+
+/// Bytes of requests that a worker keeps until they have been answered.
+const SAMPLED_BYTES_MAX: usize = 4 << 20;
 
 /// A `Date` field's value.
 type HttpDate = [u8; 29];
@@ -82,6 +89,7 @@ pub(crate) struct Outfit {
     pub(crate) records: rtrb::Producer<RequestRecord>,
     pub(crate) notes: rtrb::Producer<Note>,
     pub(crate) shapes: rtrb::Producer<Box<Shape>>,
+    pub(crate) off_path: Arc<OffPath>,
     pub(crate) listener: std::net::TcpListener,
     pub(crate) phase: watch::Receiver<Phase>,
 }
@@ -96,8 +104,18 @@ pub(crate) fn run(outfit: Outfit) -> std::io::Result<()> {
         // lock and scheduled once.
         .build_local(LocalOptions::default())?;
     runtime.block_on(async move {
-        let Outfit { clock, shard, published, findings, records, notes, shapes, listener, phase } =
-            outfit;
+        let Outfit {
+            clock,
+            shard,
+            published,
+            findings,
+            records,
+            notes,
+            shapes,
+            off_path,
+            listener,
+            phase,
+        } = outfit;
         let listener = TcpListener::from_std(listener)?;
         let snapshot = published.load_full();
         let pool = Pool::new(&snapshot.upstreams, None);
@@ -118,6 +136,8 @@ pub(crate) fn run(outfit: Outfit) -> std::io::Result<()> {
             recently: Cell::new(clock.now()),
             spare_headers: RefCell::default(),
             held_bytes: Cell::new(0),
+            off_path,
+            sampled_bytes: Cell::new(0),
             date: Cell::new((0, [0; 29])),
             emptied: tokio::sync::Notify::new(),
         });
@@ -280,6 +300,26 @@ impl Worker {
     pub(crate) fn record(&self, record: RequestRecord) {
         if self.records.borrow_mut().push(record).is_err() {
             self.shard.records_dropped.add(1);
+        }
+    }
+
+    /// Makes a sample, unless those that wait for their answers take all the room there is.
+    pub(crate) fn sampled(&self, make: impl FnOnce() -> Sample) -> Option<Box<Sample>> {
+        if self.sampled_bytes.get() >= SAMPLED_BYTES_MAX {
+            return None;
+        }
+        let sample = Box::new(make());
+        self.sampled_bytes.set(self.sampled_bytes.get() + sample.bytes());
+        Some(sample)
+    }
+
+    /// Has a request judged that has been answered; its record then comes from there. Where there
+    /// is no room for it, it stays unjudged.
+    pub(crate) fn judge_late(&self, sample: Box<Sample>, record: RequestRecord) {
+        self.sampled_bytes.set(self.sampled_bytes.get() - sample.bytes());
+        if let Err(late) = self.off_path.offer(Box::new(Late { sample: *sample, record })) {
+            self.shard.samples_dropped.add(1);
+            self.record(late.record);
         }
     }
 

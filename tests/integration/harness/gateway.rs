@@ -48,6 +48,14 @@ paths:
           application/json: { schema: { required: [text], properties: { text: { maxLength: 3 } } } }
 "#;
 
+/// What `CRS` has: a score that two words reach together.
+const CRS: &str = r#"
+SecAction "id:1,phase:1,pass,setvar:tx.score=0"
+SecRule ARGS "@pm drop union" "id:100,phase:2,pass,msg:'A word of SQL',setvar:tx.score=+3"
+SecRule ARGS "@rx (?i)table" "id:101,phase:2,pass,msg:'Another one',setvar:tx.score=+3"
+SecRule TX:score "@ge 5" "id:900,phase:2,deny,msg:'Score reached'"
+"#;
+
 /// A running gateway. Dropping it ends it.
 pub(crate) struct Gateway {
     running: Running,
@@ -148,6 +156,7 @@ fn prepare(upstreams: Vec<String>, listen: &str, toml: &str) -> (TempDir, Inputs
             ("API_KEYS", API_KEYS),
             ("AUTHZ", AUTHZ),
             ("OPENAPI", OPENAPI),
+            ("CRS", CRS),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec(),

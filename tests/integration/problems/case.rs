@@ -400,6 +400,14 @@ fn of_bodies() -> Vec<Case> {
             )
         },
         Case {
+            errors: &["rule:100", "rule:101"],
+            ..case(
+                "core-rule-matched",
+                "[protect.core_rule_set]\nmode = \"enforce\"\ncrs = [\"env:CRS\"]",
+                "GET /?q=drop%20table HTTP/1.1\r\nHost: a\r\n\r\n",
+            )
+        },
+        Case {
             errors: &["/stages/1"],
             ..case("vocabulary-mismatch", STAGES, json("", "{\"stages\": [\"Seed\", \"sead\"]}"))
         },

@@ -10,7 +10,9 @@
 //!    id of its own, by which a whole match is known.
 //! 4. A brace that counts nothing is plain text for PCRE and a fault here. So it is escaped.
 //! 5. Data files are read from the disk. So their phrases are put into the rule.
-//! 6. All rules are copied for each request, with tags and messages. So these are taken off, and
+//! 6. `t:normalizePathWin` writes backslashes, where ModSecurity writes slashes. So paths are
+//!    normalised without it; one with backslashes is then read as it is.
+//! 7. All rules are copied for each request, with tags and messages. So these are taken off, and
 //!    rules that would not run are left out.
 
 use std::borrow::Cow;
@@ -168,6 +170,7 @@ impl Prepared {
             return Ok(());
         }
         for rule in &mut chain {
+            mend_paths(&mut rule.actions);
             mend_operator(&mut rule.operator, number, files)?;
         }
         if let Some(why) = chain.iter().find_map(dead) {
@@ -300,6 +303,16 @@ fn mend_operator(
         _ => {}
     }
     Ok(())
+}
+
+fn mend_paths(actions: &mut [Action]) {
+    for action in actions {
+        if let Action::Transformation(name) = action
+            && name.eq_ignore_ascii_case("normalizePathWin")
+        {
+            "normalizePath".clone_into(name);
+        }
+    }
 }
 
 /// Whether something of the request is put into an argument.

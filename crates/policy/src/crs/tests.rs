@@ -25,7 +25,7 @@ SecRule ARGS "@rx drop" "id:101,phase:2,block,msg:'Two words of SQL',severity:'C
     SecRule ARGS "@rx \btable\b" "t:lowercase,setvar:'tx.score=+%{tx.critical}'"
 SecRule REQUEST_HEADERS:User-Agent "@pmFromFile tools.data" \
     "id:102,phase:1,block,msg:'A scanner',severity:'CRITICAL',setvar:'tx.score=+5'"
-SecRule REQUEST_URI "@pm /.git /.env" "id:103,phase:1,deny,msg:'A file of the developers'"
+SecRule REQUEST_URI "@pm /.git /.env" "id:103,phase:1,deny,t:normalizePathWin,msg:'A file of the developers'"
 SecRule ARGS "@rx a{b}" "id:104,phase:2,block,msg:'A brace',severity:'NOTICE',setvar:tx.score=+5"
 SecRule ARGS "@rx (?!a)b" "id:105,phase:2,deny,msg:'Not for this engine'"
 SecRule ARGS "@detectSQLi" "id:106,phase:2,deny,msg:'Left to another protection'"
@@ -138,6 +138,17 @@ fn a_rules_mode_is_its_own() {
     ] {
         assert_eq!(drop_table(list), want, "{list:?}");
     }
+}
+
+/// Why the rules that use the engine's own detectors are left out.
+#[test]
+fn the_engines_detectors_take_prose_for_attacks() {
+    use zentinel_modsec::operators::{DetectSqliOperator, DetectXssOperator, Operator as _};
+    for prose in ["2 or 3 tickets", "at 9 or so", "it's 5 -- maybe 6", "please; delete the old one"]
+    {
+        assert!(DetectSqliOperator.execute(prose).matched, "{prose}");
+    }
+    assert!(DetectXssOperator.execute("javascript: the good parts").matched);
 }
 
 #[test]

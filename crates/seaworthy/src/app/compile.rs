@@ -247,7 +247,8 @@ impl Compiler<'_> {
             sources: self.sources.fingerprint(&(entry.sources)(protect)),
             protection: Arc::clone(&protection),
         });
-        Link { position, rule: id, rule_name, protection, announcement }
+        let sampling = protection.sampling();
+        Link { position, rule: id, rule_name, protection, sampling, announcement }
     }
 }
 

@@ -9,8 +9,9 @@ use tracing_subscriber::fmt;
 use crate::config::LogFormat;
 
 /// Libraries that say more at `info` than an operator wants to read. The config can say
-/// otherwise: what comes later in a filter wins.
-const QUIET: &str = "refinery_core=warn";
+/// otherwise: what comes later in a filter wins. The engine of the Core Rule Set would write a line
+/// for many a request, with what a client sent in it.
+const QUIET: &str = "refinery_core=warn,zentinel_modsec=off";
 
 /// Starts the log. Calling it again, or from two threads at once, is safe: the first call wins.
 pub(crate) fn start(format: LogFormat, level: &str) {
