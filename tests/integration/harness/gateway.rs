@@ -52,7 +52,7 @@ paths:
 const CRS: &str = r#"
 SecAction "id:1,phase:1,pass,setvar:tx.score=0"
 SecRule ARGS "@pm drop union" "id:100,phase:2,pass,msg:'A word of SQL',setvar:tx.score=+3"
-SecRule ARGS "@rx (?i)table" "id:101,phase:2,pass,msg:'Another one',setvar:tx.score=+3"
+SecRule ARGS "@rx (?i)\btable\b" "id:101,phase:2,pass,msg:'Another one',setvar:tx.score=+3"
 SecRule TX:score "@ge 5" "id:900,phase:2,deny,msg:'Score reached'"
 "#;
 
