@@ -19,6 +19,7 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use zentinel_modsec::engine::phase::Phase;
 use zentinel_modsec::parser::Parser;
 use zentinel_modsec::{CompiledRuleset, ModSecurity};
 
@@ -222,31 +223,14 @@ impl RuleSet {
         Ok(set)
     }
 
-    /// Judges something of each kind: the engine builds a pattern when it first meets a value for
-    /// it, which takes as long as a hundred requests.
+    /// Has each pattern built: the engine does so when it first meets a value for one, which takes
+    /// as long as a hundred requests.
     fn warm_up(&self) {
-        let mut headers = http::HeaderMap::new();
-        for (name, value) in [
-            (http::header::CONTENT_TYPE, "application/x-www-form-urlencoded"),
-            (http::header::COOKIE, "a=b"),
-            (http::header::USER_AGENT, "a"),
-            (http::header::REFERER, "http://a.example/"),
-            (http::header::ACCEPT, "*/*"),
-        ] {
-            headers.insert(name, http::HeaderValue::from_static(value));
+        for phase in [Phase::RequestHeaders, Phase::RequestBody] {
+            for rule in self.engine.ruleset().rules_for_phase(phase) {
+                rule.operator.execute("a");
+            }
         }
-        let client = IpAddr::from([127, 0, 0, 2]);
-        let authority = "a.example";
-        let input = Input {
-            client,
-            method: "POST",
-            target: "/a?b=c",
-            authority,
-            headers: &headers,
-            body: b"d=e",
-        };
-        // What is said of it does not matter, and an error would come back with the next request.
-        drop(self.run(&input));
     }
 
     /// Judges one request. It takes a millisecond or more.

@@ -6,16 +6,19 @@
 //! 3. Each rule has a mode of its own within that of the protection: `rules` turns it off, or lets
 //!    it be counted alone.
 //! 4. Where it only judges a client, one request of `sample` is judged, after its answer.
-//! 5. A body that cannot be checked is denied as one that cannot, and so is one above `body_max`:
-//!    an evaluation has no time limit, and takes the longer the more there is.
+//! 5. A body that cannot be checked is denied as one that cannot, and so is one above `body_max`
+//!    and a request of more than `fields_max` fields: an evaluation has no time limit, and each
+//!    rule looks at each field.
 //! 6. The client is told the ids and the messages of the rules, never what it sent.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use http::header::COOKIE;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::content::{Media, Unread, has_syntax, media_of};
+use crate::content::{Body, Media, Unread, has_syntax, media_of};
 use crate::crs::{Input, RuleFile, RuleModes, RuleSet};
 use crate::mode::ModeSetting;
 use crate::problem::{Code, Denial, FieldError};
@@ -52,6 +55,8 @@ pub struct Config {
     pub sample: NonZeroU32,
     /// What other engines read of a body by default.
     pub body_max: ByteSize,
+    /// Parameters, cookies, and values of a body, all together. As many as other engines take.
+    pub fields_max: usize,
 }
 
 impl Default for Config {
@@ -62,6 +67,7 @@ impl Default for Config {
             rules: RuleModes::new(),
             sample: NonZeroU32::new(10).expect("10 is not 0"),
             body_max: ByteSize::kib(128),
+            fields_max: 1000,
         }
     }
 }
@@ -73,6 +79,7 @@ struct CoreRuleSet {
     rules: Option<RuleSet>,
     sample: NonZeroU32,
     body_bytes_max: usize,
+    fields_max: usize,
 }
 
 impl CoreRuleSet {
@@ -102,13 +109,19 @@ impl CoreRuleSet {
             let read = RuleSet::read(&files, &config.rules);
             Some(read.map_err(|error| BuildError { key: "crs", message: error.to_string() })?)
         };
-        Ok(Self { rules, sample: config.sample, body_bytes_max })
+        let Config { sample, fields_max, .. } = *config;
+        Ok(Self { rules, sample, body_bytes_max, fields_max })
     }
 
     fn judge(&self, rules: &RuleSet, request: &Request<'_>) -> Result<(), Denial> {
-        let body = request.content.readable()?.map_or(&b""[..], |body| body.plain());
+        let read = request.content.readable()?;
+        let body = read.map_or(&b""[..], |body| body.plain());
         if body.len() > self.body_bytes_max {
             return Err(Unread::TooLarge { bytes_max: self.body_bytes_max }.denial());
+        }
+        if fields_of(request, read) > self.fields_max {
+            let detail = format!("more than {} fields cannot be checked here", self.fields_max);
+            return Err(Denial::new(Code::BodyUnchecked, detail));
         }
         let input = Input {
             client: request.client.ip,
@@ -127,6 +140,30 @@ impl CoreRuleSet {
                 Err(Denial::new(Code::CoreRuleMatched, detail).internal(error.to_string()))
             }
         }
+    }
+}
+
+/// About how many values the rules find in a request, and never fewer.
+fn fields_of(request: &Request<'_>, body: Option<&Body>) -> usize {
+    let count = |text: &[u8], marks: &[u8]| text.iter().filter(|b| marks.contains(b)).count() + 1;
+    let query = request.target.query().map_or(0, |query| count(query.as_bytes(), b"&;"));
+    let cookies =
+        request.headers.get_all(COOKIE).iter().map(|value| count(value.as_bytes(), b";&"));
+    let in_body = body.map_or(0, |body| match body.media() {
+        Media::Json => body.json().map_or(0, leaves_of),
+        Media::Multipart { .. } => body.parts().map_or(0, <[_]>::len),
+        // Whatever else it is, it is read as a form, and XML by its elements.
+        _ => count(body.plain(), b"&<"),
+    });
+    query + cookies.sum::<usize>() + in_body
+}
+
+/// The values in `json`, and the members around them.
+fn leaves_of(json: &Value) -> usize {
+    match json {
+        Value::Array(items) => 1 + items.iter().map(leaves_of).sum::<usize>(),
+        Value::Object(members) => 1 + members.values().map(leaves_of).sum::<usize>(),
+        _ => 1,
     }
 }
 
@@ -225,6 +262,36 @@ mod tests {
         ];
         for (name, method, target, headers, body, want) in cases {
             let sample = Sample::new(method, target, headers).with_body(body.as_bytes());
+            assert_eq!(sample.verdict(&*rule), *want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_request_of_too_many_fields_is_not_judged_for_seconds() {
+        let rule = rule("crs = [\"rules\"]\nfields_max = 4");
+        let json = ("content-type", "application/json");
+        let form = ("content-type", "application/x-www-form-urlencoded");
+        let text = ("content-type", "text/xml");
+        let cases: &[(&str, &str, Fields<'_>, &str, &str)] = &[
+            ("as many as may be", "/?a&b", &[("cookie", "c=1"), form], "d=1", "allow"),
+            ("a query", "/?a&b&c&d&e", &[], "", "body-unchecked"),
+            (
+                "cookies",
+                "/",
+                &[("cookie", "a=1; b=2; c"), ("cookie", "d; e")],
+                "",
+                "body-unchecked",
+            ),
+            ("a form", "/", &[form], "a&b&c&d&e", "body-unchecked"),
+            ("JSON", "/", &[json], "[1,[2],{\"a\":3}]", "body-unchecked"),
+            ("XML", "/", &[text], "<a><b/><c/></a>", "body-unchecked"),
+            ("all together", "/?a&b", &[form], "c=1&d=2&e=3", "body-unchecked"),
+        ];
+        for (name, target, headers, body, want) in cases {
+            let mut sample = Sample::new("POST", target, headers);
+            if !body.is_empty() {
+                sample = sample.with_body(body.as_bytes());
+            }
             assert_eq!(sample.verdict(&*rule), *want, "{name}");
         }
     }
