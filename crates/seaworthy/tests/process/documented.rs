@@ -67,8 +67,9 @@ const VOCABULARY: &str = "docs/vocabulary.md";
 const INJECTION: &str = "docs/injection.md";
 const CONSUMERS: &str = "docs/consumers.md";
 const LEARN: &str = "docs/request-schema.md";
+const CORE_RULE_SET: &str = "docs/core-rule-set.md";
 
-const COMMANDS: [(&str, &str, Fate); 28] = [
+const COMMANDS: [(&str, &str, Fate); 29] = [
     (README, "cargo run --release -- demo", Fate::Parsed),
     (README, "cargo run --release -- serve --upstream http://127.0.0.1:3000", Fate::Parsed),
     (README, "./scripts/test.sh", Fate::NotRun("it runs this test")),
@@ -137,6 +138,11 @@ const COMMANDS: [(&str, &str, Fate); 28] = [
         LEARN,
         "seaworthy schema check openapi.json",
         Fate::NotRun("the file is of the command before"),
+    ),
+    (
+        CORE_RULE_SET,
+        "cargo run --release -p seaworthy-policy --example core_rule_set -- SETUP RULES",
+        Fate::NotRun("the rules are another project's, and are measured in a release build"),
     ),
 ];
 
