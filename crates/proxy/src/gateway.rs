@@ -173,7 +173,8 @@ impl Gateway {
     /// Stops accepting, lets requests in flight finish for at most `within`, then closes the
     /// rest. Blocks until the workers have ended.
     pub fn drain(self, within: Duration) {
-        self.phase.send_replace(Phase::Draining { deadline: Instant::now() + within });
+        let deadline = Instant::now() + within;
+        self.phase.send_replace(Phase::Draining { deadline });
         for thread in self.threads {
             match thread.join() {
                 Ok(Ok(())) => {}
@@ -183,7 +184,7 @@ impl Gateway {
         }
         // Only a worker that panicked still has a hand on it.
         if let Some(off_path) = Arc::into_inner(self.off_path) {
-            off_path.finish();
+            off_path.finish(deadline);
         }
     }
 }

@@ -5,13 +5,15 @@
 //! 2. The queue is bounded. What finds no room is not judged, and is counted.
 //! 3. The request's record goes along and is written here, once the verdict is in it. So evidence
 //!    says "not judged" of what was not, and whether a would-denial was harm.
-//! 4. The thread is started with the first sample: without such a rule there is none.
+//! 4. A drain waits until all that is in the queue has been judged, at most until its deadline.
+//! 5. The thread is started with the first sample: without such a rule there is none.
 
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -122,6 +124,7 @@ pub(crate) struct OffPath {
     // A lock is right here: it is taken once in the life of a gateway, by the first sample.
     idle: Mutex<Option<Judge>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    end: Arc<OnceLock<Instant>>,
 }
 
 impl OffPath {
@@ -129,11 +132,13 @@ impl OffPath {
     pub(crate) fn new(shard: Arc<Shard>) -> (Self, Evidence) {
         let (records, records_out) = rtrb::RingBuffer::new(RING);
         let (notes, notes_out) = rtrb::RingBuffer::new(RING);
-        let judge = Judge { shard, records, notes };
+        let end = Arc::new(OnceLock::new());
+        let judge = Judge { shard, records, notes, end: Arc::clone(&end) };
         let off_path = Self {
             queue: OnceLock::new(),
             idle: Mutex::new(Some(judge)),
             thread: Mutex::new(None),
+            end,
         };
         (off_path, Evidence { records: records_out, notes: notes_out })
     }
@@ -164,8 +169,9 @@ impl OffPath {
         }
     }
 
-    /// Waits until all that is in the queue has been judged.
-    pub(crate) fn finish(self) {
+    /// Waits until all that is in the queue has been judged; what is left at `end` stays unjudged.
+    pub(crate) fn finish(self, end: Instant) {
+        self.end.get_or_init(|| end);
         drop(self.queue);
         let thread = self.thread.into_inner().unwrap_or_else(PoisonError::into_inner);
         if thread.is_some_and(|thread| thread.join().is_err()) {
@@ -179,13 +185,21 @@ struct Judge {
     shard: Arc<Shard>,
     records: rtrb::Producer<RequestRecord>,
     notes: rtrb::Producer<Note>,
+    /// Until when it judges, once that is known.
+    end: Arc<OnceLock<Instant>>,
 }
 
 impl Judge {
     fn run(mut self, samples: &Receiver<Box<Late>>) {
         while let Ok(late) = samples.recv() {
             let Late { sample, record } = *late;
-            let record = self.judge(sample, record);
+            let record = match self.end.get() {
+                Some(end) if Instant::now() >= *end => {
+                    self.shard.samples_dropped.add(1);
+                    record
+                }
+                _ => self.judge(sample, record),
+            };
             if self.records.push(record).is_err() {
                 self.shard.records_dropped.add(1);
             }
@@ -251,6 +265,8 @@ impl Judge {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use seaworthy_policy::client::ClientKey;
     use seaworthy_policy::problem::Code;
     use seaworthy_policy::protection::Protection;
@@ -293,6 +309,11 @@ mod tests {
         link: Link,
         say: SyncSender<Say>,
         begun: Receiver<()>,
+    }
+
+    /// An end that no test reaches.
+    fn far() -> Instant {
+        Instant::now() + Duration::from_secs(3600)
     }
 
     fn stand() -> Stand {
@@ -375,7 +396,7 @@ mod tests {
             off_path.offer(late(&link, status)).unwrap();
             want.push((name, status, verdict));
         }
-        off_path.finish();
+        off_path.finish(far());
         for (name, status, verdict) in want {
             let record = evidence.records.pop().unwrap();
             assert_eq!((record.status, record.verdicts.get(3)), (status, verdict), "{name}");
@@ -402,9 +423,25 @@ mod tests {
         for _ in 0..=QUEUE {
             say.send(Say::Allow).unwrap();
         }
-        off_path.finish();
+        off_path.finish(far());
         let written = std::iter::from_fn(|| evidence.records.pop().ok());
         assert_eq!(written.filter(|record| record.status == 200).count(), QUEUE + 1);
+    }
+
+    #[test]
+    fn what_is_left_at_the_end_is_written_unjudged() {
+        let Stand { off_path, shard, mut evidence, link, say, begun } = stand();
+        off_path.offer(late(&link, 200)).unwrap();
+        begun.recv().unwrap();
+        off_path.offer(late(&link, 204)).unwrap();
+        off_path.end.set(Instant::now()).unwrap();
+        say.send(Say::Allow).unwrap();
+        off_path.finish(far());
+        let verdicts = std::iter::from_fn(|| evidence.records.pop().ok())
+            .map(|record| (record.status, record.verdicts.get(3)));
+        let want = [(200, Verdict::Allow), (204, Verdict::NotJudged)];
+        assert_eq!(verdicts.collect::<Vec<_>>(), want);
+        assert_eq!((shard.samples_judged.get(), shard.samples_dropped.get()), (1, 1));
     }
 
     #[test]
