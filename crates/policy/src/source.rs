@@ -154,9 +154,9 @@ impl Sources {
 
     /// The URLs among them, whether they have been fetched or not.
     pub fn urls(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().filter_map(|source| match source {
-            Source::Url(url) => Some(&**url),
-            Source::File(_) | Source::Env(_) => None,
+        self.texts.keys().filter_map(|source| match source {
+            Source::Url(url) => Some(url.as_str()),
+            Source::File(_) | Source::Files(_) | Source::Env(_) => None,
         })
     }
 

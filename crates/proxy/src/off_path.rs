@@ -140,7 +140,9 @@ impl OffPath {
             thread: Mutex::new(None),
             end,
         };
-        (off_path, Evidence { records: records_out, notes: notes_out })
+        // Shapes are noted on the path: this ring stays empty.
+        let (_, shapes) = rtrb::RingBuffer::new(1);
+        (off_path, Evidence { records: records_out, notes: notes_out, shapes })
     }
 
     /// Puts `late` into the queue, or gives it back where that is full.
@@ -268,6 +270,7 @@ mod tests {
     use std::time::Duration;
 
     use seaworthy_policy::client::ClientKey;
+    use seaworthy_policy::consumer::ConsumerKind;
     use seaworthy_policy::problem::Code;
     use seaworthy_policy::protection::Protection;
     use seaworthy_policy::record::{Ending, MethodLabel, RuleId};
@@ -369,6 +372,8 @@ mod tests {
             status,
             ending: Ending::Served,
             client: client.key,
+            kind: ConsumerKind::Unknown,
+            agent: Default::default(),
             tenant: client.tenant,
             path: Default::default(),
             request_bytes: 3,

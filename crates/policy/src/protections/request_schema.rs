@@ -180,7 +180,7 @@ impl Protection for RequestSchema {
         let mut findings = Findings::default();
         let judged = match &self.scope {
             Scope::Nothing => return Outcome::NotApplicable,
-_ if *request.method == Method::OPTIONS || request.target.is_own() => {
+            _ if *request.method == Method::OPTIONS || request.target.is_own() => {
                 return Outcome::NotApplicable;
             }
             Scope::Body(schema) => {

@@ -69,7 +69,7 @@ const CONSUMERS: &str = "docs/consumers.md";
 const LEARN: &str = "docs/request-schema.md";
 const CORE_RULE_SET: &str = "docs/core-rule-set.md";
 
-const COMMANDS: [(&str, &str, Fate); 29] = [
+const COMMANDS: [(&str, &str, Fate); 30] = [
     (README, "cargo run --release -- demo", Fate::Parsed),
     (README, "cargo run --release -- serve --upstream http://127.0.0.1:3000", Fate::Parsed),
     (README, "./scripts/test.sh", Fate::NotRun("it runs this test")),
