@@ -106,7 +106,7 @@ async fn readiness_goes_with_the_upstream_and_liveness_does_not() {
 
 /// Every family of `/metrics`, as Prometheus names it. Dashboards and alerts are built on these:
 /// a name that is gone breaks them.
-const FAMILIES: [&str; 43] = [
+const FAMILIES: [&str; 48] = [
     "http_server_active_requests",
     "http_server_request_duration_seconds",
     "process_cpu_seconds_total",
@@ -121,6 +121,9 @@ const FAMILIES: [&str; 43] = [
     "seaworthy_connections_open",
     "seaworthy_connections_refused_total",
     "seaworthy_decisions_total",
+    "seaworthy_fetch_failing",
+    "seaworthy_fetch_failures_total",
+    "seaworthy_findings_total",
     "seaworthy_gateway_overhead_seconds",
     "seaworthy_harm_total",
     "seaworthy_log_lines_suppressed_total",
@@ -132,6 +135,8 @@ const FAMILIES: [&str; 43] = [
     "seaworthy_requests_total",
     "seaworthy_response_body_bytes_total",
     "seaworthy_rule_mode",
+    "seaworthy_samples_dropped_total",
+    "seaworthy_samples_judged_total",
     "seaworthy_shapes_dropped_total",
     "seaworthy_store_records_dropped_total",
     "seaworthy_store_rows_dropped_total",
@@ -175,9 +180,15 @@ fn documented_families() -> BTreeSet<String> {
 #[tokio::test]
 async fn every_family_is_there_after_traffic() {
     let upstream = service().await;
-    let config = "[protect.host_allowlist]\nhosts = [\"b.example\"]";
+    let config = r#"
+        [protect.host_allowlist]
+        hosts = ["b.example"]
+        [protect.core_rule_set]
+        mode = "enforce"
+        crs = ["env:CRS"]
+    "#;
     let gateway = Gateway::start(upstream.addr, config).await;
-    send(gateway.addr(), &[request("GET", "/", ""), request("GET", "/%00", "")]).await;
+    send(gateway.addr(), &[request("GET", "/?q=drop", ""), request("GET", "/%00", "")]).await;
     let series = "seaworthy_harm_total{protection=\"host_allowlist\",rule=\"host_allowlist\"}";
     let text = scrape_when(gateway.console(), series, 1.0).await;
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
