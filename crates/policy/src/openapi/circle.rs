@@ -58,8 +58,8 @@ impl Search<'_> {
     /// Visits all schemas that are about the same value as the one at `start`. With a list of its
     /// own in place of recursion: a chain of references can be as long as the document.
     fn visit(&mut self, start: &str) {
-        let mut path = vec![(start.to_owned(), None)];
-        while let Some((at, next)) = path.last_mut() {
+        let mut path = vec![Step { at: start.to_owned(), by: String::new(), next: None }];
+        while let Some(Step { at, next, .. }) = path.last_mut() {
             let next = match next {
                 Some(next) => next,
                 None => {
@@ -78,11 +78,26 @@ impl Search<'_> {
             };
             match self.seen.get(&to) {
                 Some(true) => {}
-                Some(false) => self.closing.push(by),
-                None => path.push((to, None)),
+                Some(false) => self.closing.extend(reference_of(&path, &to, by)),
+                None => path.push(Step { at: to, by, next: None }),
             }
         }
     }
+}
+
+/// A schema on the way.
+struct Step {
+    at: String,
+    /// The place that led to it.
+    by: String,
+    /// What it leads to and has not been followed.
+    next: Option<Vec<(String, String)>>,
+}
+
+/// The last reference of the circle that `by` closes at `to`.
+fn reference_of(path: &[Step], to: &str, by: String) -> Option<String> {
+    let circle = path.iter().rev().take_while(|step| step.at != to).map(|step| step.by.clone());
+    std::iter::once(by).chain(circle).find(|place| place.ends_with("/$ref"))
 }
 
 /// Where the schema at `at` leads without using up anything: each by its own place.

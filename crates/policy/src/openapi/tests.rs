@@ -391,7 +391,7 @@ fn references_stay_inside_and_lead_somewhere() {
             8,
             "circle",
         ),
-        ("{}", 10, "circle"),
+        ("{}", 14, "circle"),
     ] {
         let faults = Document::read(with(schema).as_bytes()).unwrap_err();
         let found = faults.iter().any(|fault| fault.line == line && fault.message.contains(words));

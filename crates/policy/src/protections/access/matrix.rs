@@ -120,14 +120,15 @@ impl Matrix {
         self.roles.iter().position(|role| role == name).map(Roles::one)
     }
 
-    /// The row that decides of a request.
+    /// The row that decides of a request. A row for any method is no row of HEAD's own: it falls
+    /// under what decides of GET.
     pub fn find(&self, method: &Method, path: &str) -> Option<&Row> {
-        let found = self.table.find(method, path);
-        let found = match found {
-            None if method == Method::HEAD => self.table.find(&Method::GET, path),
-            found => found,
-        };
-        found.map(|row| &self.rows[row])
+        let row = |method: &Method| self.table.find(method, path).map(|row| &self.rows[row]);
+        if *method == Method::HEAD {
+            let own = row(method).filter(|row| row.route.method.is_some());
+            return own.or_else(|| row(&Method::GET));
+        }
+        row(method)
     }
 
     /// Whether `row` lets everybody in.
@@ -268,7 +269,8 @@ across = ["admin"]
             ("POST", "/healthz", None),
             ("GET", "/api/complaints/7", Some(vec!["agent", "admin"])),
             ("DELETE", "/api/complaints/7", Some(vec![])),
-            ("PATCH", "/api/complaints/7", None),
+            ("HEAD", "/api/complaints/7", Some(vec!["agent", "admin"])),
+            ("PATCH", "/api/complaints/7", Some(vec!["admin"])),
             ("POST", "/api/other/thing", Some(vec!["admin"])),
             ("GET", "/", None),
         ] {
