@@ -135,6 +135,24 @@ async fn keys_are_changed_for_new_ones_and_not_for_nonsense() {
     gateway.stop().await;
 }
 
+/// An operator who is in the middle of an edit does not hold the issuer's new keys up.
+#[tokio::test]
+async fn keys_are_taken_up_beside_a_config_that_is_half_written() {
+    let (old, new) = (Issuer::new(), Issuer::new());
+    let place = Place::start(Some(old.keys())).await;
+    let service = Upstream::ok().await;
+    let gateway = Gateway::start(service.addr, &place.config()).await;
+    std::fs::write(gateway.dir().join("seaworthy.toml"), "[protect").expect("it is writable");
+    place.say(new.keys());
+    gateway.reload().await.expect_err("the file is torn");
+    until("the new keys are in force", async || {
+        (status(&gateway, &new).await == 200).then_some(())
+    })
+    .await;
+    assert_eq!(status(&gateway, &old).await, 401, "and access is still on");
+    gateway.stop().await;
+}
+
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let issuer = Issuer::new();

@@ -3,7 +3,7 @@
 //! The tables only grow, so a number keeps its meaning over every reload. They are read where
 //! evidence is written down and shown, never on the path of a request.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -50,6 +50,8 @@ struct Tables {
     route_ids: HashMap<Arc<str>, RouteId>,
     rules: Vec<RuleName>,
     rule_ids: HashMap<RuleName, RuleId>,
+    /// The rules of the config in force; all of them until one is.
+    in_force: Option<HashSet<RuleId>>,
 }
 
 impl Default for Names {
@@ -77,6 +79,13 @@ impl Names {
         self.tables.write().unwrap_or_else(PoisonError::into_inner).intern_rule(name)
     }
 
+    /// Says which rules judge from now on: a rule that a reload has dropped is not blamed for what
+    /// another one says.
+    pub fn put_in_force(&self, rules: impl IntoIterator<Item = RuleId>) {
+        let rules = rules.into_iter().collect();
+        self.tables.write().unwrap_or_else(PoisonError::into_inner).in_force = Some(rules);
+    }
+
     pub fn route(&self, id: RouteId) -> Arc<str> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         tables.routes.get(usize::from(id.0)).unwrap_or(&tables.routes[0]).clone()
@@ -93,7 +102,9 @@ impl Names {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         let own = |route: RouteId| {
             let route = Arc::clone(tables.routes.get(usize::from(route.0))?);
-            tables.rule_ids.get(&RuleName { protection, route: Some(route) })
+            let id = tables.rule_ids.get(&RuleName { protection, route: Some(route) })?;
+            let judges = tables.in_force.as_ref().is_none_or(|rules| rules.contains(id));
+            judges.then_some(id)
         };
         let service = RuleName { protection, route: None };
         *own(settings).or_else(|| own(route)).unwrap_or_else(|| &tables.rule_ids[&service])
@@ -147,6 +158,10 @@ mod tests {
         }
         assert_eq!(names.intern_route("/pets"), pets);
         assert_eq!(names.intern_rule(own), id);
+        names.put_in_force([RuleId(0)]);
+        assert_eq!(names.rule_for(traces, traces, 0), RuleId(0), "the rule is gone");
+        names.put_in_force([RuleId(0), id]);
+        assert_eq!(names.rule_for(traces, traces, 0), id);
     }
 
     #[test]

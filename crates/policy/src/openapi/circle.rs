@@ -12,6 +12,10 @@ use super::document::{escape, unescape};
 /// Keywords whose schemas are about the very value of the schema that has them.
 const OF_ONE: [&str; 4] = ["not", "if", "then", "else"];
 const OF_LIST: [&str; 3] = ["allOf", "anyOf", "oneOf"];
+const OF_MAP: [&str; 2] = ["dependentSchemas", "dependencies"];
+
+/// Keywords that refer to another schema.
+const REFERENCES: [&str; 2] = ["$ref", "$dynamicRef"];
 
 pub(super) const FAULT: &str = "the references lead in a circle, and say nothing";
 
@@ -47,7 +51,8 @@ impl Search<'_> {
             }
             Value::Object(map) => {
                 map.iter().for_each(|(name, part)| inside(name, part));
-                if map.get("$ref").is_some_and(Value::is_string) {
+                if REFERENCES.iter().any(|keyword| map.get(*keyword).is_some_and(Value::is_string))
+                {
                     self.visit(at);
                 }
             }
@@ -97,16 +102,20 @@ struct Step {
 /// The last reference of the circle that `by` closes at `to`.
 fn reference_of(path: &[Step], to: &str, by: String) -> Option<String> {
     let circle = path.iter().rev().take_while(|step| step.at != to).map(|step| step.by.clone());
-    std::iter::once(by).chain(circle).find(|place| place.ends_with("/$ref"))
+    std::iter::once(by)
+        .chain(circle)
+        .find(|place| REFERENCES.iter().any(|keyword| place.ends_with(&format!("/{keyword}"))))
 }
 
 /// Where the schema at `at` leads without using up anything: each by its own place.
 fn edges(document: &Value, at: &str) -> Vec<(String, String)> {
     let Some(schema) = document.pointer(at).and_then(Value::as_object) else { return Vec::new() };
     let mut edges = Vec::new();
-    let reference = schema.get("$ref").and_then(Value::as_str);
-    if let Some(target) = reference.and_then(|reference| reference.strip_prefix('#')) {
-        edges.push((format!("{at}/$ref"), unescape(target)));
+    for keyword in REFERENCES {
+        let reference = schema.get(keyword).and_then(Value::as_str);
+        if let Some(target) = reference.and_then(|reference| reference.strip_prefix('#')) {
+            edges.push((format!("{at}/{keyword}"), unescape(target)));
+        }
     }
     let mut inside = |below: String| edges.push((below.clone(), below));
     for keyword in OF_ONE {
@@ -118,9 +127,13 @@ fn edges(document: &Value, at: &str) -> Vec<(String, String)> {
         let count = schema.get(keyword).and_then(Value::as_array).map_or(0, Vec::len);
         (0..count).for_each(|index| inside(format!("{at}/{keyword}/{index}")));
     }
-    if let Some(dependent) = schema.get("dependentSchemas").and_then(Value::as_object) {
-        for name in dependent.keys() {
-            inside(format!("{at}/dependentSchemas/{}", escape(name)));
+    for keyword in OF_MAP {
+        let dependent = schema.get(keyword).and_then(Value::as_object);
+        for (name, schema) in dependent.into_iter().flatten() {
+            // `dependencies` of older drafts can be lists of names.
+            if schema.is_object() {
+                inside(format!("{at}/{keyword}/{}", escape(name)));
+            }
         }
     }
     edges
@@ -140,13 +153,15 @@ mod tests {
             "A": { "$ref": "#/B" },
             "B": { "allOf": [{ "type": "object" }, { "$ref": "#/A" }] },
             "If": { "if": { "not": { "$ref": "#/If" } } },
+            "Old": { "dependencies": { "a": { "$dynamicRef": "#/Old" }, "b": ["a"] } },
             "Twice": { "anyOf": [{ "$ref": "#/Leaf" }, { "$ref": "#/Leaf" }] },
             "Leaf": { "type": "string" },
         });
         let found = circles(&document);
-        assert_eq!(found.len(), 3, "{found:?}");
+        assert_eq!(found.len(), 4, "{found:?}");
         assert_eq!(found[1], "/If/if/not/$ref");
-        assert_eq!(found[2], "/Self/$ref");
+        assert_eq!(found[2], "/Old/dependencies/a/$dynamicRef");
+        assert_eq!(found[3], "/Self/$ref");
         assert!(found[0].ends_with("/$ref"), "{found:?}");
     }
 }

@@ -76,6 +76,7 @@ pub(crate) fn compile(
     }
     let table = RouteTable::build(config.routes.iter().map(|route| &route.pattern).zip(1..), 0)?;
     let operations = compiler.operations(&config.protect)?;
+    ground.names.put_in_force(compiler.rules.iter().map(|rule| rule.id));
     let modes = ModeTable::new(compiler.rules.iter().map(|rule| (rule.id, rule.mode)));
     let listen = &config.listen;
     let snapshot = Snapshot {
@@ -157,16 +158,16 @@ impl Compiler<'_> {
             for (pattern, protection) in rules {
                 let name = pattern.to_string();
                 let rule = RuleName { protection: position, route: Some(name.as_str().into()) };
-                // A `[[route]]` of that name has said how it is to be judged.
-                if self.rules.iter().any(|known| known.name == rule) {
-                    continue;
-                }
-                let link = self.add(protect, rule, position, protection);
+                // A `[[route]]` of that name has said how it is to be judged. Its requests are still
+                // those of this operation, and of no less specific one.
+                let is_new = !self.rules.iter().any(|known| known.name == rule);
+                let link = is_new.then(|| self.add(protect, rule, position, protection));
                 match list.iter_mut().find(|(known, _)| *known == pattern) {
-                    Some((_, operation)) => operation.links.push(link),
+                    Some((_, operation)) => operation.links.extend(link),
                     None => {
                         let id = self.ground.names.intern_route(&name);
-                        list.push((pattern, Operation { id, links: vec![link] }));
+                        let links = link.into_iter().collect();
+                        list.push((pattern, Operation { id, links }));
                     }
                 }
             }

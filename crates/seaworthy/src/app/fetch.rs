@@ -2,8 +2,8 @@
 //!
 //! 1. Each URL is fetched once before a port opens, for a few seconds at most, then every five
 //!    minutes and with every reload; after a failure sooner, with growing pauses.
-//! 2. What comes is put in force like a changed file: only if the whole config is right with it.
-//!    What is wrong changes nothing: the last keys stay.
+//! 2. What comes is put in force if the config in force is right with it. What is wrong changes
+//!    nothing: the last keys stay. The config's files are not read for it.
 //! 3. Only 200 counts, within a bound on bytes and on time. A redirect is not followed: who is
 //!    trusted to say whose tokens are taken is for the config to name.
 

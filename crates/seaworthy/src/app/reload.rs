@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use seaworthy_policy::source::Source;
 use seaworthy_proxy::Publisher;
 use seaworthy_proxy::upstream::health::{self, HealthChecks};
 use tokio::sync::{Notify, mpsc};
@@ -19,7 +20,7 @@ use tokio::time::MissedTickBehavior;
 use super::compile::{self, Ground, Rule};
 use super::metrics::ReloadMetrics;
 use super::pump::Change;
-use crate::config::{self, Config, Fetched, Inputs, Stamps};
+use crate::config::{self, Config, Fetched, Inputs};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -47,11 +48,11 @@ struct Shared {
 struct State {
     rules: Vec<Rule>,
     checks: Option<JoinHandle<()>>,
-    /// What the config in force was read from, as it was then.
-    stamps: Stamps,
+    /// What is in force, to put what is fetched into. It is not read again for that: its files
+    /// may be half-written by then.
+    config: Config,
     /// What it has of its URLs.
     fetched: Fetched,
-    urls: Vec<String>,
 }
 
 /// What a reload cannot change, because it is settled when the parts start.
@@ -101,13 +102,7 @@ impl Reloader {
                 metrics,
                 reloaded: Notify::new(),
                 turn: tokio::sync::Mutex::new(()),
-                state: Mutex::new(State {
-                    rules,
-                    checks,
-                    stamps: config.stamps.clone(),
-                    fetched,
-                    urls: urls(config),
-                }),
+                state: Mutex::new(State { rules, checks, config: config.clone(), fetched }),
             }),
         }
     }
@@ -117,7 +112,13 @@ impl Reloader {
         let shared = &self.shared;
         let _turn = shared.turn.lock().await;
         let fetched = shared.state().fetched.clone();
-        let outcome = self.swap_with(fetched).await;
+        let inputs = Inputs { fetched, ..shared.inputs.clone() };
+        let outcome = self
+            .swap(move || {
+                let config = config::load(&inputs).map_err(|faults| faults.to_string())?;
+                Ok((config, inputs.fetched))
+            })
+            .await;
         let change = match &outcome {
             Ok((rules, generation)) => {
                 shared.metrics.failed.set(0);
@@ -147,20 +148,24 @@ impl Reloader {
     pub(super) fn urls(&self) -> HashMap<String, bool> {
         let state = self.shared.state();
         let known = |url: &String| (url.clone(), state.fetched.contains_key(url));
-        state.urls.iter().map(known).collect()
+        urls(&state.config).iter().map(known).collect()
     }
 
     /// Puts what was fetched of `url` in force, if the config is right with it.
     pub(super) async fn take(&self, url: &str, bytes: Vec<u8>) -> Result<(), String> {
         let shared = &self.shared;
         let _turn = shared.turn.lock().await;
-        let mut fetched = shared.state().fetched.clone();
+        let (mut config, mut fetched) = {
+            let state = shared.state();
+            (state.config.clone(), state.fetched.clone())
+        };
         if fetched.get(url) == Some(&bytes) {
             return Ok(());
         }
+        config.sources.insert(Source::Url(url.to_owned()), Ok(bytes.clone()));
         fetched.insert(url.to_owned(), bytes);
         let (rules, generation) = self
-            .swap_with(fetched)
+            .swap(move || Ok((config, fetched)))
             .await
             .map_err(|fault| format!("what {url} has now was not put in force: {fault}"))?;
         tracing::info!(generation = generation + 1, "what {url} has now was put in force");
@@ -170,16 +175,21 @@ impl Reloader {
         Ok(())
     }
 
-    async fn swap_with(&self, fetched: Fetched) -> Result<(Vec<Rule>, u64), String> {
+    /// Puts what `load` gives in force.
+    async fn swap(
+        &self,
+        load: impl FnOnce() -> Result<(Config, Fetched), String> + Send + 'static,
+    ) -> Result<(Vec<Rule>, u64), String> {
         let this = self.clone();
-        let swapped = tokio::task::spawn_blocking(move || this.swap(fetched)).await;
-        swapped.unwrap_or_else(|error| Err(error.to_string()))
+        let swapped = tokio::task::spawn_blocking(move || {
+            let (config, fetched) = load()?;
+            this.put_in_force(config, fetched)
+        });
+        swapped.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
-    fn swap(&self, fetched: Fetched) -> Result<(Vec<Rule>, u64), String> {
+    fn put_in_force(&self, config: Config, fetched: Fetched) -> Result<(Vec<Rule>, u64), String> {
         let shared = &self.shared;
-        let inputs = Inputs { fetched, ..shared.inputs.clone() };
-        let config = config::load(&inputs).map_err(|faults| faults.to_string())?;
         let changed = shared.fixed.changed(&Fixed::of(&config));
         if !changed.is_empty() {
             let keys = changed.join(", ");
@@ -197,9 +207,8 @@ impl Reloader {
         }
         state.checks = start_checks(&shared.publisher, compiled.health);
         state.rules.clone_from(&compiled.rules);
-        state.urls = urls(&config);
-        state.stamps = config.stamps;
-        state.fetched = inputs.fetched;
+        state.config = config;
+        state.fetched = fetched;
         Ok((compiled.rules, generation))
     }
 
@@ -208,7 +217,7 @@ impl Reloader {
     pub(super) async fn watch_files(self) {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut seen = self.shared.state().stamps.clone();
+        let mut seen = self.shared.state().config.stamps.clone();
         let mut before = seen.clone();
         while !seen.is_empty() {
             ticks.tick().await;
@@ -218,7 +227,7 @@ impl Reloader {
             // A file that is gone for a moment is being replaced.
             if now.is_whole() && now != seen && settled {
                 seen = match self.reload().await {
-                    Ok(()) => self.shared.state().stamps.clone(),
+                    Ok(()) => self.shared.state().config.stamps.clone(),
                     // The last config stays in force until another change.
                     Err(_) => now,
                 };
