@@ -1,7 +1,7 @@
 //! Refuses bodies that the checks and the service could read differently.
 //!
 //! 1. JSON, forms and multipart bodies are read whole, decoded and parsed; see `content.rs` for
-//!    what has one reading. Other media types pass unread, unless they come in a coding.
+//!    what has one reading. Text is read where it comes in a coding; other media types pass unread.
 //! 2. A body that cannot be parsed is denied, and so is one that two parsers could read in two
 //!    ways: a name twice in an object, something behind the value, two Content-Types.
 //! 3. A body in a `Content-Encoding` is sent on decoded, so that the service reads the very bytes
