@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, header};
-use seaworthy_policy::crs::{Input, RuleFile, RuleModes, RuleSet, Why};
+use seaworthy_policy::crs::{Input, InputBody, RuleFile, RuleModes, RuleSet, Why};
 
 const RUNS: usize = 1001;
 
@@ -134,7 +134,14 @@ fn input<'a>(
     body: &'a [u8],
 ) -> Input<'a> {
     let client = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
-    Input { client, method, target, authority: "app.example", headers, body }
+    Input {
+        client,
+        method,
+        target,
+        authority: "app.example",
+        headers,
+        body: InputBody::Plain(body),
+    }
 }
 
 /// Adds the file `path`, or those in it, as the gateway reads them.

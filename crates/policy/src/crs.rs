@@ -18,13 +18,16 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zentinel_modsec::engine::phase::Phase;
 use zentinel_modsec::parser::Parser;
 use zentinel_modsec::{CompiledRuleset, ModSecurity};
 
+use crate::content::Part;
 use crate::quantity::serde_as_text;
 
+mod parts;
 mod prepare;
 
 /// The rules that a set may have; the Core Rule Set has some 700.
@@ -162,8 +165,16 @@ pub struct Input<'a> {
     pub target: &'a str,
     pub authority: &'a str,
     pub headers: &'a http::HeaderMap,
-    /// Decoded.
-    pub body: &'a [u8],
+    pub body: InputBody<'a>,
+}
+
+/// What the rules see of a body.
+#[derive(Clone, Copy, Debug)]
+pub enum InputBody<'a> {
+    /// Decoded, and read by the engine as its `Content-Type` says.
+    Plain(&'a [u8]),
+    /// Of a multipart body: the engine reads the same parts.
+    Parts(&'a [Part]),
 }
 
 /// What the rules say of a request.
@@ -249,20 +260,31 @@ impl RuleSet {
         transaction.set_client_addr(&input.client.to_string(), 0);
         let engine = |_| JudgeError;
         transaction.process_uri(input.target, input.method, "HTTP/1.1").map_err(engine)?;
+        let written;
+        let (boundary, body) = match input.body {
+            InputBody::Plain(plain) => (None, plain),
+            InputBody::Parts(parts) => {
+                written = parts::write(parts);
+                (Some(&written.boundary), &*written.body)
+            }
+        };
         for (name, value) in input.headers {
-            let value = String::from_utf8_lossy(value.as_bytes());
+            let mut value = String::from_utf8_lossy(value.as_bytes());
+            if let (Some(boundary), &CONTENT_TYPE) = (boundary, name) {
+                value = parts::content_type(&value, boundary).into();
+            }
             transaction.add_request_header(name.as_str(), &value).map_err(engine)?;
         }
         if !input.headers.contains_key(http::header::HOST) {
             transaction.add_request_header("host", input.authority).map_err(engine)?;
         }
-        if !input.body.is_empty() && !input.headers.contains_key(http::header::CONTENT_LENGTH) {
+        if !body.is_empty() && !input.headers.contains_key(http::header::CONTENT_LENGTH) {
             // How the body was framed is the connection's business; rules expect to see it.
-            let length = input.body.len().to_string();
+            let length = body.len().to_string();
             transaction.add_request_header("content-length", &length).map_err(engine)?;
         }
         transaction.process_request_headers().map_err(engine)?;
-        transaction.append_request_body(input.body).map_err(engine)?;
+        transaction.append_request_body(body).map_err(engine)?;
         transaction.process_request_body().map_err(engine)?;
         let matched = transaction.matched_rules();
         let mut found: Vec<u64> = matched

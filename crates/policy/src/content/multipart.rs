@@ -6,7 +6,7 @@
 //! 3. Lines end in CRLF, fields are not folded, and nothing but a line end follows a boundary.
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use memchr::memmem;
 
@@ -31,7 +31,21 @@ pub struct Part {
     /// The `Content-Type` of the part as it is written, in lower case, without parameters.
     pub content_type: Option<String>,
     pub media: Media,
+    /// Its fields as they came, with the empty line behind them.
+    pub fields: Bytes,
     pub content: Bytes,
+}
+
+impl Part {
+    /// The lines of its fields, but for `Content-Disposition`.
+    pub fn other_fields(&self) -> impl Iterator<Item = &[u8]> {
+        let is_disposition = |line: &[u8]| {
+            let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+            name.eq_ignore_ascii_case(CONTENT_DISPOSITION.as_str().as_bytes())
+        };
+        let lines = self.fields.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
+        lines.filter(move |line| !line.is_empty() && !is_disposition(line))
+    }
 }
 
 pub(super) fn parse(body: &Bytes, boundary: Option<&str>) -> Result<Vec<Part>, ContentFault> {
@@ -59,15 +73,16 @@ pub(super) fn parse(body: &Bytes, boundary: Option<&str>) -> Result<Vec<Part>, C
             return Err(ContentFault::malformed(fault));
         }
         let (fields, length) = fields(rest)?;
-        let content = &rest[length..];
-        if content.starts_with(first.as_bytes()) {
+        let (text, after) = rest.split_at(length);
+        if after.starts_with(first.as_bytes()) {
             return Err(two_readings("a boundary follows the fields of a part"));
         }
         let end = next
-            .find(content)
+            .find(after)
             .ok_or_else(|| ContentFault::malformed("it ends before its last boundary"))?;
-        parts.push(part(&fields, body.slice_ref(&content[..end]))?);
-        rest = &content[end + 2 + first.len()..];
+        let (text, content) = (body.slice_ref(text), body.slice_ref(&after[..end]));
+        parts.push(part(&fields, text, content)?);
+        rest = &after[end + 2 + first.len()..];
     }
 }
 
@@ -99,8 +114,8 @@ fn fields(text: &[u8]) -> Result<(HeaderMap, usize), ContentFault> {
     }
 }
 
-fn part(fields: &HeaderMap, content: Bytes) -> Result<Part, ContentFault> {
-    let mut dispositions = fields.get_all(http::header::CONTENT_DISPOSITION).iter();
+fn part(fields: &HeaderMap, head: Bytes, content: Bytes) -> Result<Part, ContentFault> {
+    let mut dispositions = fields.get_all(CONTENT_DISPOSITION).iter();
     let (Some(disposition), None) = (dispositions.next(), dispositions.next()) else {
         return Err(two_readings("a part has not exactly one Content-Disposition"));
     };
@@ -132,7 +147,7 @@ fn part(fields: &HeaderMap, content: Bytes) -> Result<Part, ContentFault> {
         let essence = value.to_str().ok()?.split(';').next()?;
         Some(essence.trim().to_ascii_lowercase())
     });
-    Ok(Part { name, filename, content_type, media, content })
+    Ok(Part { name, filename, content_type, media, fields: head, content })
 }
 
 /// How many parameters are called `name`, outside of quotes.
@@ -186,6 +201,9 @@ mod tests {
         assert_eq!((&*parts[1].name, parts[1].filename.as_deref()), ("f", Some("x;y.txt")));
         assert_eq!(&parts[1].content[..], b"\r\n-Bx\r\n--");
         assert_eq!(parts[1].content_type.as_deref(), Some("text/plain"));
+        let fields: Vec<_> = parts[1].other_fields().collect();
+        assert_eq!(fields, [b"Content-Type: Text/Plain; charset=utf-8"]);
+        assert_eq!(parts[0].other_fields().count(), 0);
         assert_eq!(read("--B--"), Ok(vec![]));
     }
 

@@ -63,7 +63,7 @@ fn judge(
         target,
         authority: "app.example",
         headers: &map,
-        body: body.as_bytes(),
+        body: InputBody::Plain(body.as_bytes()),
     })
     .unwrap()
 }

@@ -18,8 +18,8 @@ use http::header::COOKIE;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::content::{Body, Media, Unread, has_syntax, media_of};
-use crate::crs::{Input, RuleFile, RuleModes, RuleSet};
+use crate::content::{Body, ContentFault, Media, Part, Unread, has_syntax, media_of};
+use crate::crs::{Input, InputBody, RuleFile, RuleModes, RuleSet};
 use crate::mode::ModeSetting;
 use crate::problem::{Code, Denial, FieldError};
 use crate::protection::{Effects, Outcome, Protection, Request};
@@ -115,14 +115,21 @@ impl CoreRuleSet {
 
     fn judge(&self, rules: &RuleSet, request: &Request<'_>) -> Result<(), Denial> {
         let read = request.content.readable()?;
-        let body = read.map_or(&b""[..], |body| body.plain());
-        if body.len() > self.body_bytes_max {
+        if read.is_some_and(|body| body.plain().len() > self.body_bytes_max) {
             return Err(Unread::TooLarge { bytes_max: self.body_bytes_max }.denial());
         }
         if fields_of(request, read) > self.fields_max {
             let detail = format!("more than {} fields cannot be checked here", self.fields_max);
             return Err(Denial::new(Code::BodyUnchecked, detail));
         }
+        let body = match read {
+            // Its media type has been read, and so have its parts.
+            Some(body) if matches!(body.media(), Media::Multipart { .. }) => {
+                InputBody::Parts(body.parts().map_err(ContentFault::denial)?)
+            }
+            Some(body) => InputBody::Plain(body.plain()),
+            None => InputBody::Plain(b""),
+        };
         let input = Input {
             client: request.client.ip,
             method: request.method.as_str(),
@@ -151,11 +158,16 @@ fn fields_of(request: &Request<'_>, body: Option<&Body>) -> usize {
         request.headers.get_all(COOKIE).iter().map(|value| count(value.as_bytes(), b";&"));
     let in_body = body.map_or(0, |body| match body.media() {
         Media::Json => body.json().map_or(0, leaves_of),
-        Media::Multipart { .. } => body.parts().map_or(0, <[_]>::len),
+        Media::Multipart { .. } => body.parts().map_or(0, fields_of_parts),
         // Whatever else it is, it is read as a form, and XML by its elements.
         _ => count(body.plain(), b"&<"),
     });
     query + cookies.sum::<usize>() + in_body
+}
+
+/// The parts, and the fields that they have beside their names.
+fn fields_of_parts(parts: &[Part]) -> usize {
+    parts.iter().map(|part| 1 + part.other_fields().count()).sum()
 }
 
 /// The values in `json`, and the members around them.
@@ -293,6 +305,48 @@ mod tests {
                 sample = sample.with_body(body.as_bytes());
             }
             assert_eq!(sample.verdict(&*rule), *want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_multipart_body_is_judged_as_it_was_read() {
+        let rule = rule("crs = [\"rules\"]\nfields_max = 4");
+        let named = "Content-Disposition: form-data; name=\"q\"";
+        let body = |fields: &str, content: &str| {
+            format!("--B\n{fields}\n\n{content}\n--B--\n").replace('\n', "\r\n")
+        };
+        let plain = "multipart/form-data; boundary=B";
+        let two = "multipart/form-data; x=\"; boundary=C\"; boundary=B";
+        let denied = "core-rule-matched";
+        for (name, kind, body, want) in [
+            ("nothing", plain, body(named, "a table"), "allow"),
+            ("a field", plain, body(named, "drop table"), denied),
+            ("an end in a line", plain, body(named, "x--B--\ndrop table"), denied),
+            ("a boundary in a line", plain, body(named, "x--B\ndrop table"), denied),
+            (
+                "a quoted file name",
+                plain,
+                body(&format!("{named}; x=\"; filename=y\""), "drop table"),
+                denied,
+            ),
+            (
+                "an empty file name",
+                plain,
+                body(&format!("{named}; filename=\"\""), "drop table"),
+                denied,
+            ),
+            ("a file", plain, body(&format!("{named}; filename=y"), "drop table"), "allow"),
+            ("a quoted boundary", two, body(named, "drop table"), denied),
+            (
+                "many fields",
+                plain,
+                body(&format!("{named}{}", "\nx: y".repeat(4)), ""),
+                "body-unchecked",
+            ),
+        ] {
+            let fields = [("content-type", kind)];
+            let sample = Sample::new("POST", "/", &fields).with_body(body.as_bytes());
+            assert_eq!(sample.verdict(&*rule), want, "{name}");
         }
     }
 
