@@ -29,6 +29,9 @@ use crate::quantity::serde_as_text;
 
 mod parts;
 mod prepare;
+mod xml;
+
+pub(crate) use self::xml::is_xml;
 
 /// The rules that a set may have; the Core Rule Set has some 700.
 const RULES_MAX: usize = 5000;
@@ -186,10 +189,15 @@ pub struct Judged {
     pub found: Vec<u64>,
 }
 
-/// The engine gave a request up. Its words can hold parts of the request, and are not shown.
+/// Why a request could not be judged. The engine's words can hold parts of it, and are not shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the engine gave the request up")]
-pub struct JudgeError;
+pub enum JudgeError {
+    #[error("the engine gave the request up")]
+    Request,
+    /// Some of its body would not be seen by any rule.
+    #[error("the engine cannot read all of the body")]
+    Body,
+}
 
 impl RuleSet {
     /// Reads `files` in their order: `*.conf` are rules, any other is data that rules name.
@@ -258,10 +266,19 @@ impl RuleSet {
     fn run(&self, input: &Input<'_>) -> Result<Judged, JudgeError> {
         let mut transaction = self.engine.new_transaction();
         transaction.set_client_addr(&input.client.to_string(), 0);
-        let engine = |_| JudgeError;
+        let engine = |_| JudgeError::Request;
         transaction.process_uri(input.target, input.method, "HTTP/1.1").map_err(engine)?;
-        let written;
+        let (written, text);
         let (boundary, body) = match input.body {
+            InputBody::Plain(plain) if plain.is_empty() => (None, plain),
+            // It would be taken for the parts of which it has none.
+            InputBody::Plain(_) if starts_as_multipart(input.headers) => {
+                return Err(JudgeError::Body);
+            }
+            InputBody::Plain(plain) if is_xml(input.headers) => {
+                text = xml::write(plain)?;
+                (None, &*text)
+            }
             InputBody::Plain(plain) => (None, plain),
             InputBody::Parts(parts) => {
                 written = parts::write(parts);
@@ -286,6 +303,14 @@ impl RuleSet {
         transaction.process_request_headers().map_err(engine)?;
         transaction.append_request_body(body).map_err(engine)?;
         transaction.process_request_body().map_err(engine)?;
+        let intervention = transaction.intervention();
+        let denied_by = |id| {
+            let ids = intervention.into_iter().flat_map(|intervention| &intervention.rule_ids);
+            ids.map(|id| id.parse::<u64>()).any(|found| found == Ok(id))
+        };
+        if denied_by(prepare::UNREAD_BODY) {
+            return Err(JudgeError::Body);
+        }
         let matched = transaction.matched_rules();
         let mut found: Vec<u64> = matched
             .iter()
@@ -297,7 +322,6 @@ impl RuleSet {
             .map(prepare::id_of)
             .collect();
         found.dedup();
-        let intervention = transaction.intervention();
         if found.is_empty() {
             let ids = intervention.into_iter().flat_map(|intervention| &intervention.rule_ids);
             found.extend(ids.filter_map(|id| id.parse().ok()).map(prepare::id_of).take(1));
@@ -339,6 +363,14 @@ fn has_request_rules(name: &str) -> bool {
     let about_answers = name.starts_with("RESPONSE-") && !name.contains("EXCLUSION");
     let rules = Path::new(name).extension().is_some_and(|extension| extension == "conf");
     rules && !about_answers
+}
+
+/// Whether the engine takes a body with these headers for multipart, by how its type starts.
+fn starts_as_multipart(headers: &http::HeaderMap) -> bool {
+    const START: &[u8] = b"multipart/form-data";
+    let value = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let start = value.trim_ascii_start().get(..START.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(START))
 }
 
 /// The first line that is an `Include`, which the engine would follow on the disk.

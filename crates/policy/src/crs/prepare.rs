@@ -12,7 +12,9 @@
 //! 5. Data files are read from the disk. So their phrases are put into the rule.
 //! 6. `t:normalizePathWin` writes backslashes, where ModSecurity writes slashes. So paths are
 //!    normalised without it; one with backslashes is then read as it is.
-//! 7. All rules are copied for each request, with tags and messages. So these are taken off, and
+//! 7. A body that is given up half-way is found clean. So a rule in front of all others denies it;
+//!    `crs/xml.rs` and `crs/parts.rs` mend what is read of one.
+//! 8. All rules are copied for each request, with tags and messages. So these are taken off, and
 //!    rules that would not run are left out.
 
 use std::borrow::Cow;
@@ -22,13 +24,17 @@ use std::sync::atomic::AtomicU64;
 use zentinel_modsec::operators::compile_operator;
 use zentinel_modsec::parser::{
     Action, DataAction, Directive, DisruptiveAction, MetadataAction, OperatorName, OperatorSpec,
-    SecAction, SecRule, VariableName,
+    Parser, SecAction, SecRule, VariableName,
 };
 
 use super::{Finding, LeftOut, RuleFile, RuleMode, RuleModes, RuleSetError, Why, mode_of};
 
 /// Added to the id of a chain for its last rule. No id of the Core Rule Set is nearly as large.
 const CHAIN_END: u64 = 1 << 40;
+
+/// The id of the rule that denies a body that the engine has read in part. None of a file's rules
+/// has one as large.
+pub(super) const UNREAD_BODY: u64 = CHAIN_END - 1;
 
 /// The id that the operator knows.
 pub(super) const fn id_of(matched: u64) -> u64 {
@@ -103,6 +109,7 @@ pub(super) fn prepare(
         left_out: Vec::new(),
         ids: BTreeSet::new(),
     };
+    prepared.directives.extend(unread_body());
     let mut directives = directives.into_iter();
     while let Some(directive) = directives.next() {
         match directive {
@@ -149,6 +156,14 @@ pub(super) fn prepare(
         }
     }
     Ok(prepared)
+}
+
+/// Denies what the engine has read in part, before any other rule can skip the rest.
+fn unread_body() -> Vec<Directive> {
+    let mut parser = Parser::new();
+    let rule = format!("SecRule REQBODY_ERROR \"!@eq 0\" \"id:{UNREAD_BODY},phase:2,deny\"\n");
+    parser.parse(&rule).expect("the rule is one that the engine reads");
+    parser.into_directives()
 }
 
 impl Prepared {

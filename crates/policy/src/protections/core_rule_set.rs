@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::content::{Body, ContentFault, Media, Part, Unread, has_syntax, media_of};
-use crate::crs::{Input, InputBody, RuleFile, RuleModes, RuleSet};
+use crate::crs::{Input, InputBody, JudgeError, RuleFile, RuleModes, RuleSet};
 use crate::mode::ModeSetting;
 use crate::problem::{Code, Denial, FieldError};
 use crate::protection::{Effects, Outcome, Protection, Request};
@@ -141,8 +141,12 @@ impl CoreRuleSet {
         match rules.judge(&input) {
             Ok(judged) if judged.denied => Err(denial(rules, &judged.found)),
             Ok(_) => Ok(()),
-            // Letting it pass would be a way past all rules.
-            Err(error) => {
+            // Letting these pass would be a way past all rules.
+            Err(error @ JudgeError::Body) => {
+                let detail = "the rules cannot read all of this body";
+                Err(Denial::new(Code::BodyUnchecked, detail).internal(error.to_string()))
+            }
+            Err(error @ JudgeError::Request) => {
                 let detail = "the request could not be judged by the rules";
                 Err(Denial::new(Code::CoreRuleMatched, detail).internal(error.to_string()))
             }
@@ -346,6 +350,41 @@ mod tests {
         ] {
             let fields = [("content-type", kind)];
             let sample = Sample::new("POST", "/", &fields).with_body(body.as_bytes());
+            assert_eq!(sample.verdict(&*rule), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_given_up_is_not_clean() {
+        let rule = rule("crs = [\"rules\"]\nfields_max = 5000");
+        let deep = "<a>".repeat(65) + "drop table" + &"</a>".repeat(65);
+        let attrs: String = (0..4100).map(|n| format!(" a{n}=''")).collect();
+        let wide = format!("<r><x{attrs}/><q>drop table</q></r>");
+        let utf16: Vec<u8> = [0xfeff]
+            .into_iter()
+            .chain("<q>drop table</q>".encode_utf16())
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        let (xml, json) = ("application/xml", "multipart/form-data+json");
+        for (name, kind, body, want) in [
+            ("nothing", xml, &b"<r><q/><q a='table'>table</q></r>"[..], "allow"),
+            ("an element", xml, b"<r><b/><q>drop table</q></r>", "core-rule-matched"),
+            ("an attribute", "image/svg+xml", b"<r><q a='drop table'/></r>", "core-rule-matched"),
+            (
+                "many empty elements",
+                xml,
+                ("<r>".to_owned() + &"<b/>".repeat(99) + "</r>").as_bytes(),
+                "allow",
+            ),
+            ("deep", xml, deep.as_bytes(), "body-unchecked"),
+            ("wide", xml, wide.as_bytes(), "body-unchecked"),
+            ("an entity", xml, b"<r>&a;</r>", "body-unchecked"),
+            ("cut off", xml, b"<r>", "body-unchecked"),
+            ("UTF-16", xml, &utf16, "body-unchecked"),
+            ("the start of another type", json, b"{\"q\":\"drop table\"}", "body-unchecked"),
+        ] {
+            let fields = [("content-type", kind)];
+            let sample = Sample::new("POST", "/", &fields).with_body(body);
             assert_eq!(sample.verdict(&*rule), want, "{name}");
         }
     }
