@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::content::{Body, ContentFault, Media, Part, Unread, has_syntax, media_of};
-use crate::crs::{Input, InputBody, JudgeError, RuleFile, RuleModes, RuleSet};
+use crate::crs::{Input, InputBody, JudgeError, RuleFile, RuleModes, RuleSet, is_xml};
 use crate::mode::ModeSetting;
 use crate::problem::{Code, Denial, FieldError};
 use crate::protection::{Effects, Outcome, Protection, Request};
@@ -163,7 +163,9 @@ fn fields_of(request: &Request<'_>, body: Option<&Body>) -> usize {
     let in_body = body.map_or(0, |body| match body.media() {
         Media::Json => body.json().map_or(0, leaves_of),
         Media::Multipart { .. } => body.parts().map_or(0, fields_of_parts),
-        // Whatever else it is, it is read as a form, and XML by its elements.
+        // By its elements and attributes; an equals sign in its text is one too many.
+        Media::Text if is_xml(request.headers) => count(body.plain(), b"&<="),
+        // Whatever else it is, it is read as a form.
         _ => count(body.plain(), b"&<"),
     });
     query + cookies.sum::<usize>() + in_body
@@ -301,6 +303,8 @@ mod tests {
             ("a form", "/", &[form], "a&b&c&d&e", "body-unchecked"),
             ("JSON", "/", &[json], "[1,[2],{\"a\":3}]", "body-unchecked"),
             ("XML", "/", &[text], "<a><b/><c/></a>", "body-unchecked"),
+            ("attributes", "/", &[text], "<a b='' c='' d=''/>", "body-unchecked"),
+            ("prose", "/", &[("content-type", "text/plain")], "a = b = c = d", "allow"),
             ("all together", "/?a&b", &[form], "c=1&d=2&e=3", "body-unchecked"),
         ];
         for (name, target, headers, body, want) in cases {
