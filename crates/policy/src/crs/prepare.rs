@@ -131,8 +131,10 @@ pub(super) fn prepare(
                 }
                 if let Some(id) = id(&action.actions) {
                     prepared.ids.insert(id);
-                    if mode_of(modes, id) == RuleMode::Off {
-                        continue;
+                    match mode_of(modes, id) {
+                        RuleMode::Off => continue,
+                        RuleMode::Warn => disarm(&mut action.actions),
+                        RuleMode::Enforce => {}
                     }
                 }
                 lighten(&mut action.actions);
@@ -267,7 +269,11 @@ fn lighten(actions: &mut Vec<Action>) {
 fn disarm(actions: &mut Vec<Action>) {
     actions.retain(|action| match action {
         Action::Disruptive(_) => false,
-        Action::Data(DataAction::SetVar(set)) => !set.key.to_ascii_lowercase().contains("score"),
+        Action::Data(DataAction::SetVar(set)) => {
+            let key = set.key.to_ascii_lowercase();
+            // What a score is measured by is set beside it.
+            !key.contains("score") || key.contains("threshold")
+        }
         _ => true,
     });
     actions.push(Action::Disruptive(DisruptiveAction::Pass));

@@ -140,6 +140,30 @@ fn a_rules_mode_is_its_own() {
     }
 }
 
+#[test]
+fn an_action_has_a_mode_like_any_rule() {
+    let text = r#"
+        SecAction "id:1,phase:1,pass,setvar:tx.score_threshold=5"
+        SecAction "id:2,phase:1,pass,setvar:tx.score=+5"
+        SecAction "id:3,phase:1,deny"
+        SecRule TX:score "@ge %{tx.score_threshold}" "id:4,phase:1,deny"
+    "#;
+    let file = RuleFile { name: "b.conf", text: text.as_bytes() };
+    use RuleMode::{Off, Warn};
+    for (list, denied) in [
+        (&[][..], true),
+        (&[("3", Warn)], true),
+        (&[("3", Off)], true),
+        (&[("1-3", Warn)], false),
+        (&[("2-3", Off)], false),
+        (&[("1", Warn), ("3", Warn)], true),
+        (&[("2", Warn)], true),
+    ] {
+        let set = RuleSet::read(&[file], &modes(list)).unwrap();
+        assert_eq!(judge(&set, "GET", "/", &[], "").denied, denied, "{list:?}");
+    }
+}
+
 /// Why the rules that use the engine's own detectors are left out.
 #[test]
 fn the_engines_detectors_take_prose_for_attacks() {
