@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zentinel_modsec::engine::phase::Phase;
-use zentinel_modsec::parser::Parser;
+use zentinel_modsec::parser::{Lexer, Parser, TokenKind};
 use zentinel_modsec::{CompiledRuleset, ModSecurity};
 
 use crate::content::Part;
@@ -208,9 +208,7 @@ impl RuleSet {
             let name = || file.name.to_owned();
             let text = std::str::from_utf8(file.text)
                 .map_err(|_| RuleSetError::NotUtf8 { file: name() })?;
-            if let Some(line) = include_line(text) {
-                return Err(RuleSetError::Include { file: name(), line });
-            }
+            check_words(file.name, text)?;
             // Without a path: with one the engine would look for data files on the disk.
             parser.parse_with_location(text, None::<&Path>).map_err(|error| {
                 RuleSetError::Malformed { file: name(), fault: error.to_string() }
@@ -373,13 +371,26 @@ fn starts_as_multipart(headers: &http::HeaderMap) -> bool {
     start.is_some_and(|start| start.eq_ignore_ascii_case(START))
 }
 
-/// The first line that is an `Include`, which the engine would follow on the disk.
-fn include_line(text: &str) -> Option<usize> {
-    let is_include = |line: &str| {
-        let word = line.split_ascii_whitespace().next().unwrap_or_default();
-        word.eq_ignore_ascii_case("include")
-    };
-    text.lines().position(is_include).map(|index| index + 1)
+/// Looks at a file word by word, like the parser does, for what that must not meet: an `Include`,
+/// which it would follow on the disk, and a character at which it ends without a word.
+fn check_words(name: &str, text: &str) -> Result<(), RuleSetError> {
+    let file = || name.to_owned();
+    let mut lexer = Lexer::new(text);
+    let mut line = 1;
+    while let Some(token) = lexer.next_token() {
+        line = token.line;
+        match token.kind {
+            TokenKind::Directive(word) if word.eq_ignore_ascii_case("include") => {
+                return Err(RuleSetError::Include { file: file(), line });
+            }
+            _ => {}
+        }
+    }
+    if lexer.peek().is_some() {
+        let fault = format!("a character behind line {line} belongs to no word");
+        return Err(RuleSetError::Malformed { file: file(), fault });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -184,6 +184,10 @@ fn what_would_be_passed_over_is_a_fault() {
     for (text, words) in [
         ("", "there is no rule in it"),
         ("# a\n  Include /etc/passwd\n", "b.conf: line 2: Include is not followed"),
+        ("Incl\\\nude /etc/passwd\n", "b.conf: line 1: Include is not followed"),
+        ("SecAction \"id:1,pass\" \\\r\nINCL\\\r\nUDE x\n", "b.conf: line 2: Include is not"),
+        ("# a \\\nInclude /etc/passwd\n", "b.conf: line 2: Include is not followed"),
+        ("SecAction \"id:1,pass\"\n\u{a0}SecRule", "b.conf: a character behind line"),
         ("SecRuleUpdateTargetByTag a \"!ARGS\"\n", "b.conf: SecRuleUpdateTargetByTag is not supp"),
         ("SecRule ARGS\n", "b.conf: "),
         ("SecRule ARGS \"@pmFromFile /x/y.data\" \"id:1,deny\"\n", "rule 1: its data file"),
