@@ -59,7 +59,7 @@ pub struct LeftOut {
     pub why: Why,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Why {
     /// Its pattern needs what only a backtracking engine has.
     Pattern,
@@ -67,6 +67,16 @@ pub enum Why {
     Variables,
     /// `@detectSQLi` and `@detectXSS`: the engine's own detector takes prose for attacks.
     Detector,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pattern => "their patterns need another engine",
+            Self::Variables => "they read nothing that is known here",
+            Self::Detector => "`injection` is the better detector",
+        })
+    }
 }
 
 /// A file of a rule set.

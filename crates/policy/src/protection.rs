@@ -46,6 +46,11 @@ pub trait Protection: Send + Sync {
         Vec::new()
     }
 
+    /// What of its settings does nothing here: clauses for the operator's log, a few lines at most.
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Adds the response headers that do not depend on the request; the others are left in
     /// [`Effects::headers`] by `check`.
     fn decorate(&self, _response: &Response<'_>, _edits: &mut Edits<'_>) {}

@@ -11,6 +11,7 @@
 //!    rule looks at each field.
 //! 6. The client is told the ids and the messages of the rules, never what it sent.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::content::{Body, ContentFault, Media, Part, Unread, has_syntax, media_of};
-use crate::crs::{Input, InputBody, JudgeError, RuleFile, RuleModes, RuleSet, is_xml};
+use crate::crs::{Input, InputBody, JudgeError, RuleFile, RuleModes, RuleSet, Why, is_xml};
 use crate::mode::ModeSetting;
 use crate::problem::{Code, Denial, FieldError};
 use crate::protection::{Effects, Outcome, Protection, Request};
@@ -74,6 +75,9 @@ impl Default for Config {
 
 /// Rules that a denial names.
 const ERRORS_MAX: usize = 20;
+
+/// Rules that a notice names.
+const NOTICED_MAX: usize = 50;
 
 struct CoreRuleSet {
     rules: Option<RuleSet>,
@@ -208,10 +212,31 @@ impl Protection for CoreRuleSet {
         self.rules.as_ref().map(|_| self.sample)
     }
 
+    fn notices(&self) -> Vec<String> {
+        self.rules.iter().flat_map(left_out).collect()
+    }
+
     fn counts(&self) -> Vec<(String, u64)> {
         let matches = self.rules.iter().flat_map(RuleSet::matches);
         matches.map(|(id, count)| (id.to_string(), count)).collect()
     }
+}
+
+/// What is left out of `rules`: a line for each reason.
+fn left_out(rules: &RuleSet) -> Vec<String> {
+    let mut by_reason: BTreeMap<Why, Vec<u64>> = BTreeMap::new();
+    for rule in rules.left_out() {
+        by_reason.entry(rule.why).or_default().push(rule.id);
+    }
+    let line = |(why, ids): (Why, Vec<u64>)| {
+        let named: Vec<_> = ids.iter().take(NOTICED_MAX).map(u64::to_string).collect();
+        let more = match ids.len().saturating_sub(NOTICED_MAX) {
+            0 => String::new(),
+            count => format!(" and {count} more"),
+        };
+        format!("rules are left out, as {why}: {}{more}", named.join(" "))
+    };
+    by_reason.into_iter().map(line).collect()
 }
 
 fn denial(rules: &RuleSet, found: &[u64]) -> Denial {
@@ -426,6 +451,23 @@ mod tests {
             assert_eq!(counted, counts, "{mode}");
             assert_eq!(rule.sampling().map(NonZeroU32::get), Some(3));
         }
+    }
+
+    #[test]
+    fn the_operator_is_told_what_is_left_out() {
+        let want = [
+            "rules are left out, as their patterns need another engine: 105",
+            "rules are left out, as `injection` is the better detector: 106",
+        ];
+        assert_eq!(rule("crs = [\"rules\"]").notices(), want);
+        let off = rule("crs = [\"rules\"]\nrules = { 105-106 = \"off\" }");
+        assert_eq!(off.notices(), [""; 0]);
+        let text: String =
+            (1..=60).map(|id| format!("SecRule GEO \"@rx a\" \"id:{id}\"\n")).collect();
+        let set =
+            RuleSet::read(&[RuleFile { name: "a.conf", text: text.as_bytes() }], &RuleModes::new());
+        let [line] = &left_out(&set.unwrap())[..] else { panic!("there is one reason") };
+        assert!(line.ends_with(" 49 50 and 10 more"), "{line}");
     }
 
     #[test]

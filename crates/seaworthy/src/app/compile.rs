@@ -209,9 +209,15 @@ impl Compiler<'_> {
         };
         let protection = match before.filter(is_same) {
             Some(rule) => Arc::clone(&rule.protection),
-            None => (entry.build)(protect, &context).map_err(|error| {
-                anyhow::anyhow!("protect.{}.{}: {error}", entry.name, error.key)
-            })?,
+            None => {
+                let fresh = (entry.build)(protect, &context).map_err(|error| {
+                    anyhow::anyhow!("protect.{}.{}: {error}", entry.name, error.key)
+                })?;
+                for notice in fresh.notices() {
+                    tracing::warn!(rule = %name, "{notice}");
+                }
+                fresh
+            }
         };
         Ok(self.add(protect, name, position, protection))
     }
