@@ -8,6 +8,7 @@
 //! 4. A drain waits until all that is in the queue has been judged, at most until its deadline.
 //! 5. The thread is started with the first sample: without such a rule there is none.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -44,7 +45,6 @@ const BODY_BYTES_MAX: usize = 128 << 10;
 const SAMPLE_BYTES: usize = 2 << 10;
 
 /// A request as it was when the chain met the rules in `links`.
-#[derive(Debug)]
 pub(crate) struct Sample {
     links: Vec<(Link, Mode)>,
     method: Method,
@@ -62,7 +62,6 @@ pub(crate) struct Sample {
 }
 
 /// A [`Content`] that has not been parsed.
-#[derive(Debug)]
 enum Kept {
     Unasked,
     Empty,
@@ -111,11 +110,34 @@ impl Sample {
     }
 }
 
+impl fmt::Debug for Sample {
+    /// A request can hold secrets and stays out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sample({:?}, {:?})", self.route, self.content)
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unasked => f.write_str("unasked"),
+            Self::Empty => f.write_str("empty"),
+            Self::Unread(unread) => write!(f, "{unread:?}"),
+            Self::Raw(raw) => write!(f, "{} bytes", raw.len()),
+        }
+    }
+}
+
 /// A request that has been answered, and the record that is to be written of it.
-#[derive(Debug)]
 pub(crate) struct Late {
     pub(crate) sample: Sample,
     pub(crate) record: RequestRecord,
+}
+
+impl fmt::Debug for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Late({:?})", self.sample)
+    }
 }
 
 /// The way of samples to the thread that judges them.
@@ -447,6 +469,18 @@ mod tests {
         let want = [(200, Verdict::Allow), (204, Verdict::NotJudged)];
         assert_eq!(verdicts.collect::<Vec<_>>(), want);
         assert_eq!((shard.samples_judged.get(), shard.samples_dropped.get()), (1, 1));
+    }
+
+    #[test]
+    fn what_a_request_says_is_not_in_a_debug_of_it() {
+        let Stand { link, .. } = stand();
+        let mut late = late(&link, 200);
+        let secret: http::HeaderValue = "secret".parse().unwrap();
+        late.sample.headers.insert("authorization", secret);
+        late.sample.target = Target::parse(&"/?token=secret".parse().unwrap()).unwrap();
+        late.sample.content = Kept::Raw(Bytes::from_static(b"secret"));
+        let said = format!("{late:?}");
+        assert!(said.contains("6 bytes") && !said.contains("secret"), "{said}");
     }
 
     #[test]
