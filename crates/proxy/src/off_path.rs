@@ -2,7 +2,8 @@
 //!
 //! 1. A sample is a request as such a rule would have seen it on the path: copied by the worker,
 //!    kept until the request has ended, and then offered to the one thread that judges them all.
-//! 2. The queue is bounded. What finds no room is not judged, and is counted.
+//! 2. The queue is bounded, and so is the body. What finds no room is not judged, and is counted: a
+//!    rule that reads more of a body on the path would not deny it.
 //! 3. The request's record goes along and is written here, once the verdict is in it. So evidence
 //!    says "not judged" of what was not, and whether a would-denial was harm.
 //! 4. A drain waits until all that is in the queue has been judged, at most until its deadline.
@@ -38,7 +39,7 @@ const QUEUE: usize = 256;
 /// Records and notes that the rings hold until the pump empties them, several times a second.
 const RING: usize = 1024;
 
-/// A body that is kept for later. A larger one is judged as one that cannot be checked.
+/// A body that is kept for later, decoded or not. A request with a larger one is not judged.
 const BODY_BYTES_MAX: usize = 128 << 10;
 
 /// What a sample takes beside its text, about.
@@ -70,18 +71,19 @@ enum Kept {
 }
 
 impl Sample {
-    pub(crate) fn of(request: &Request<'_>, links: Vec<(Link, Mode)>) -> Self {
+    /// `None` where the body is larger than what is kept.
+    pub(crate) fn of(request: &Request<'_>, links: Vec<(Link, Mode)>) -> Option<Self> {
         let content = match request.content {
             Content::Unasked => Kept::Unasked,
             Content::Empty => Kept::Empty,
             Content::Unread(unread) => Kept::Unread(unread.clone()),
-            Content::Read(body) if body.raw().len() > BODY_BYTES_MAX => {
-                Kept::Unread(Unread::TooLarge { bytes_max: BODY_BYTES_MAX })
+            Content::Read(body) if body.raw().len().max(body.plain().len()) > BODY_BYTES_MAX => {
+                return None;
             }
             // A copy: the bytes may be a small part of a buffer that they would keep.
             Content::Read(body) => Kept::Raw(Bytes::copy_from_slice(body.raw())),
         };
-        Self {
+        Some(Self {
             links,
             method: request.method.clone(),
             target: request.target.clone(),
@@ -95,7 +97,7 @@ impl Sample {
             content,
             now: request.now,
             unix_s: request.unix_s,
-        }
+        })
     }
 
     /// About how much memory it takes.
@@ -289,6 +291,7 @@ impl Judge {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::time::Duration;
 
     use seaworthy_policy::client::ClientKey;
@@ -404,7 +407,8 @@ mod tests {
             reason: None,
             upstream: None,
         };
-        Box::new(Late { sample: Sample::of(&request, vec![(link.clone(), Mode::Warn)]), record })
+        let sample = Sample::of(&request, vec![(link.clone(), Mode::Warn)]);
+        Box::new(Late { sample: sample.unwrap(), record })
     }
 
     #[test]
@@ -484,31 +488,47 @@ mod tests {
     }
 
     #[test]
-    fn a_large_body_is_one_that_cannot_be_checked() {
+    fn a_request_is_kept_unless_its_body_is_large() {
         let Stand { link, .. } = stand();
-        let mut sample = late(&link, 200).sample;
-        let small = sample.bytes();
-        assert!(small > SAMPLE_BYTES);
+        let sample = late(&link, 200).sample;
+        assert!(sample.bytes() > SAMPLE_BYTES);
         let headers = HeaderMap::new();
-        let raw = Bytes::from(vec![b'a'; BODY_BYTES_MAX + 1]);
-        let content = Content::Read(Body::read(raw, &headers, usize::MAX).unwrap());
-        let request = Request {
-            method: &sample.method,
-            target: &sample.target,
-            authority: "app.example",
-            scheme: Scheme::Http,
-            headers: &headers,
-            client: &sample.client,
-            peer: sample.peer,
-            route: RouteId(0),
-            body: BodyLength::Unknown,
-            content: &content,
-            now: Moment::START,
-            unix_s: 0,
+        let body = |raw: Vec<u8>| {
+            let body = Body::read(Bytes::from(raw), &headers, usize::MAX).unwrap();
+            Content::Read(body)
         };
-        let kept = Sample::of(&request, Vec::new());
-        assert!(matches!(kept.content, Kept::Unread(Unread::TooLarge { .. })), "{kept:?}");
-        sample.content = kept.content;
-        assert!(sample.bytes() < small);
+        let mut coded = HeaderMap::new();
+        coded.insert("content-encoding", "gzip".parse().unwrap());
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+        gzip.write_all(&vec![b'a'; BODY_BYTES_MAX + 1]).unwrap();
+        let gzip = Bytes::from(gzip.finish().unwrap());
+        assert!(gzip.len() < BODY_BYTES_MAX);
+        for (name, content, kept) in [
+            ("none", Content::Empty, true),
+            ("as large as may be", body(vec![b'a'; BODY_BYTES_MAX]), true),
+            ("larger", body(vec![b'a'; BODY_BYTES_MAX + 1]), false),
+            (
+                "larger once decoded",
+                Content::Read(Body::read(gzip, &coded, 2 * BODY_BYTES_MAX).unwrap()),
+                false,
+            ),
+            ("too large for any check", Content::Unread(Unread::TooLarge { bytes_max: 1 }), true),
+        ] {
+            let request = Request {
+                method: &sample.method,
+                target: &sample.target,
+                authority: "app.example",
+                scheme: Scheme::Http,
+                headers: &headers,
+                client: &sample.client,
+                peer: sample.peer,
+                route: RouteId(0),
+                body: BodyLength::Unknown,
+                content: &content,
+                now: Moment::START,
+                unix_s: 0,
+            };
+            assert_eq!(Sample::of(&request, Vec::new()).is_some(), kept, "{name}");
+        }
     }
 }

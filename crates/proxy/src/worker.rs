@@ -303,12 +303,13 @@ impl Worker {
         }
     }
 
-    /// Makes a sample, unless those that wait for their answers take all the room there is.
-    pub(crate) fn sampled(&self, make: impl FnOnce() -> Sample) -> Option<Box<Sample>> {
+    /// Makes a sample, unless it is too large or those that wait for their answers take all the room
+    /// there is.
+    pub(crate) fn sampled(&self, make: impl FnOnce() -> Option<Sample>) -> Option<Box<Sample>> {
         if self.sampled_bytes.get() >= SAMPLED_BYTES_MAX {
             return None;
         }
-        let sample = Box::new(make());
+        let sample = Box::new(make()?);
         self.sampled_bytes.set(self.sampled_bytes.get() + sample.bytes());
         Some(sample)
     }
