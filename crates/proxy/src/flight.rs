@@ -136,12 +136,13 @@ impl Flight {
 
     /// Keeps what the rules that were drawn for it have to see of `request`, where there is room.
     pub(crate) fn keep_sample(&self, request: &Request<'_>) {
-        let judgement = self.judgement.borrow();
-        if judgement.sampled.is_empty() || self.sample.borrow().is_some() {
+        // Taken: the chain goes on after a rewrite, and what found no room is counted once.
+        let sampled = std::mem::take(&mut self.judgement.borrow_mut().sampled);
+        if sampled.is_empty() || self.sample.borrow().is_some() {
             return;
         }
         let modes = &self.view.snapshot.modes;
-        let links = judgement.sampled.iter().map(|index| {
+        let links = sampled.iter().map(|index| {
             let link = self.chain().link(*index);
             (link.clone(), modes.get(link.rule))
         });

@@ -75,6 +75,27 @@ async fn judged_requests_are_answered_first_and_their_evidence_comes_after() {
 }
 
 #[tokio::test]
+async fn a_body_too_large_for_later_is_dropped_once() {
+    let upstream = Upstream::ok().await;
+    let config = settings("warn", "sample = 1\nbody_max = \"1MiB\"")
+        + "[protect.vocabulary]\nmode = \"enforce\"\n\
+           fields = [{ route = \"POST /\", at = \"/a\", vocabulary = \"stages\", shape = \"scalar\", on_alias = \"rewrite\" }]\n";
+    let gateway = Gateway::start(upstream.addr, &config).await;
+    let body_sent = format!("{{\"a\": \"Series A\", \"b\": \"{}\"}}", "c".repeat(200 << 10));
+    let reply = call(gateway.addr(), "POST /", JSON, &body_sent).await;
+    assert_eq!(reply.status(), 200, "{}", reply.text);
+    assert!(
+        upstream.received()[0].contains("series-a"),
+        "the chain went on after it was rewritten"
+    );
+    let want = Evidence { evaluated: 0, would_deny: 0, denied: 0 };
+    assert_eq!(evidence(&gateway, "core_rule_set").await, want);
+    let metrics = body(&get(gateway.console(), "/metrics", &[]).await);
+    assert_eq!(value(&metrics, "seaworthy_samples_dropped_total"), Some(1.0));
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_not_drawn_is_not_judged() {
     let upstream = Upstream::ok().await;
     let config = settings("warn", "sample = 4294967295");
