@@ -49,7 +49,8 @@ pub(super) fn write(parts: &[Part]) -> Written {
     }
     body.extend_from_slice(delimiter.as_bytes());
     body.extend_from_slice(b"--\r\n");
-    Written { boundary: delimiter["--".len()..].to_owned(), body }
+    let boundary = delimiter.strip_prefix("--").unwrap_or(&delimiter).to_owned();
+    Written { boundary, body }
 }
 
 /// `content_type` with `boundary` before its own parameters: the engine takes the first.
