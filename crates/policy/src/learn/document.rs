@@ -103,11 +103,13 @@ pub fn learn<'s>(
             continue;
         }
         let value = seen.describe(&gathering.parameters[&template]);
-        bytes += template.len() + value.to_string().len();
-        if operations.len() == OPERATIONS_MAX || bytes > DOCUMENT_BYTES_MAX {
+        // One that is too large leaves the room to those behind it.
+        let bytes_with = bytes + template.len() + value.to_string().len();
+        if operations.len() == OPERATIONS_MAX || bytes_with > DOCUMENT_BYTES_MAX {
             left_out.push(LeftOut { operation, reason: Reason::NoRoom });
             continue;
         }
+        bytes = bytes_with;
         operations.push(operation);
         let item = paths.entry(template).or_insert_with(|| json!({}));
         let item = item.as_object_mut().expect("it was made as an object");

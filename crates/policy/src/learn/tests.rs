@@ -264,6 +264,24 @@ fn few_samples_are_told_and_not_proposed() {
 }
 
 #[test]
+fn one_that_is_too_large_leaves_room_for_the_rest() {
+    let letters = || ('a'..='h').flat_map(|one| ('a'..='h').map(move |two| format!("{one}_{two}")));
+    let members: Value =
+        letters().map(|name| (format!("{}{name}", "member_".repeat(8)), json!(1))).collect();
+    let mut shapes: Vec<_> = letters()
+        .map(|name| (Sent::json("/large", &json!({ name: members })).shape().unwrap(), 10))
+        .collect();
+    shapes.push((Sent::new(Method::GET, "/small").shape().unwrap(), 50));
+    let settings = Settings { title: "t".to_owned(), samples_min: 1 };
+    let learned = learn(shapes.iter().map(|(shape, count)| (shape, *count)), &settings);
+    let small = Operation { operation: "GET /small".to_owned(), samples: 50 };
+    let large = Operation { operation: "POST /large".to_owned(), samples: 640 };
+    assert_eq!(learned.operations, [small]);
+    assert_eq!(learned.left_out, [LeftOut { operation: large, reason: Reason::NoRoom }]);
+    assert_eq!(read(&learned).operations().len(), 1);
+}
+
+#[test]
 fn many_siblings_are_one_parameter() {
     let path = |n: usize| format!("/users/{}/posts", "x".repeat(n + 1));
     let upto = |count: usize| {
