@@ -5,7 +5,8 @@
 //!    and members, media types, and in place of each value its kind (`integer`, `uuid`, `text`)
 //!    with a coarse length. No value leaves the masker.
 //! 2. A segment of the path, a name of a member and a media type are kept where they look like what
-//!    a programmer wrote. What looks like an id, a key or a token is a value.
+//!    a programmer wrote. What looks like an id, a key or a token is a value, and so is what a query
+//!    or a form has without `=`.
 //! 3. Shapes are joined: kinds are united, a member is required where every request had it. Joining
 //!    is commutative, associative and idempotent, so neither the order nor a repetition matters.
 //! 4. The learned document accepts every request that it was learned from; what a bound has kept

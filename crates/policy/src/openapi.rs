@@ -121,7 +121,8 @@ pub enum BodyInput<'a> {
     /// There is none.
     Absent,
     Json(&'a Value),
-    Form(&'a [(String, String)]),
+    /// None is the value of a pair without `=`.
+    Form(&'a [(String, Option<String>)]),
     Parts(&'a [Part]),
     /// Its bytes are not looked at.
     Other,

@@ -2,8 +2,9 @@
 
 use super::ContentFault;
 
-/// Names and values in order; a name may come more than once.
-pub type Pairs = Vec<(String, String)>;
+/// Names and values in order; a name may come more than once. None is the value of a pair without
+/// `=`, which readers take for empty.
+pub type Pairs = Vec<(String, Option<String>)>;
 
 /// Fields of one form: more are an attack on whoever keeps them in a table.
 const PAIRS_MAX: usize = 10_000;
@@ -16,8 +17,8 @@ pub(super) fn parse(body: &[u8]) -> Result<Pairs, ContentFault> {
             return Err(ContentFault::malformed(fault));
         }
         let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-        let value = pair.get(end + 1..).unwrap_or_default();
-        pairs.push((decode(&pair[..end])?, decode(value)?));
+        let value = pair.get(end + 1..).map(decode).transpose()?;
+        pairs.push((decode(&pair[..end])?, value));
     }
     Ok(pairs)
 }
@@ -53,8 +54,14 @@ mod tests {
     #[test]
     fn a_form_is_read_in_order_and_decoded() {
         let pairs = parse(b"a=1&b=x+y%2B%C3%A9&&a=&c&d=e=f").unwrap();
-        let pairs: Vec<_> = pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
-        let want = [("a", "1"), ("b", "x y+é"), ("a", ""), ("c", ""), ("d", "e=f")];
+        let pairs: Vec<_> = pairs.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
+        let want = [
+            ("a", Some("1")),
+            ("b", Some("x y+é")),
+            ("a", Some("")),
+            ("c", None),
+            ("d", Some("e=f")),
+        ];
         assert_eq!(pairs, want);
         assert_eq!(parse(b""), Ok(vec![]));
     }

@@ -7,7 +7,7 @@ use std::fmt;
 use serde_json::{Map, Value, json};
 
 use super::mask::texts;
-use super::values::{Field, Fields, Kind, Members, Texts, Values};
+use super::values::{BARE, Field, Fields, Kind, Members, Texts, Values};
 use super::{Content, Segment, Shape, Template, Verb, parameter_name};
 use crate::openapi::OPERATIONS_MAX;
 
@@ -244,7 +244,8 @@ impl Shape {
             _ => (None, None),
         };
         let members = members.into_iter().flatten();
-        members.chain(fields.into_iter().flatten()).map(String::as_str)
+        let fields = fields.into_iter().flatten().filter(|name| *name != BARE);
+        members.chain(fields).map(String::as_str)
     }
 }
 
@@ -285,7 +286,7 @@ impl Seen {
                 json!({ "name": name, "in": "path", "required": true, "schema": texts.schema() })
             })
             .collect();
-        if let Some(Fields::Named(fields)) = &self.query {
+        if let Some(fields) = self.query.as_ref().and_then(Fields::told) {
             // What could not be read is not mentioned: the document would refuse it.
             let told = fields.iter().filter(|(_, field)| !field.texts.kinds.contains(&Kind::Any));
             parameters.extend(told.map(|(name, field)| {
@@ -333,10 +334,14 @@ impl Content {
     /// The media type object.
     fn describe(&self) -> Value {
         match self {
-            Self::Opaque | Self::Form(Fields::Any) | Self::Parts(Fields::Any) => json!({}),
+            Self::Opaque => json!({}),
             Self::Json(values) => json!({ "schema": values.schema() }),
-            Self::Form(Fields::Named(fields)) => json!({ "schema": object(fields) }),
-            Self::Parts(Fields::Named(fields)) => {
+            Self::Form(fields) => match fields.told() {
+                Some(fields) => json!({ "schema": object(&fields) }),
+                None => json!({}),
+            },
+            Self::Parts(fields) => {
+                let Some(fields) = fields.told() else { return json!({}) };
                 let encoding: Map<String, Value> = fields
                     .iter()
                     .filter_map(|(name, field)| {
@@ -345,7 +350,7 @@ impl Content {
                         Some((name.clone(), json!({ "contentType": media.join(", ") })))
                     })
                     .collect();
-                let mut described = json!({ "schema": object(fields) });
+                let mut described = json!({ "schema": object(&fields) });
                 if !encoding.is_empty() {
                     described["encoding"] = encoding.into();
                 }

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method};
 use jsonschema::{Draft, Validator};
 use serde_json::{Value, json};
 
-use super::values::{Field, Fields, Kind, Length, Member, Members, Texts, Values};
+use super::values::{BARE, Field, Fields, Kind, Length, Member, Members, Texts, Values};
 use super::{
     BODY_BYTES_MAX, Body, Content, DEPTH_MAX, FIELDS_BYTES_MAX, FIELDS_MAX, MEMBERS_MAX,
     SEGMENTS_MAX, Segment, Shape, VALUES_MAX, Verb,
@@ -102,7 +102,11 @@ fn is_media(essence: &str) -> bool {
 
 fn query(query: &str) -> Fields {
     let mut named = Named::default();
-    for (name, raw) in Pairs(query).iter() {
+    for (name, raw) in Pairs(query).told() {
+        let Some(raw) = raw.filter(|raw| !is_padding(raw)) else {
+            named.add_bare(&name);
+            continue;
+        };
         let texts = match decode(raw, Plus::Space) {
             Ok(text) => texts(&text),
             // A document that mentions it would refuse it.
@@ -113,12 +117,22 @@ fn query(query: &str) -> Fields {
     named.into_fields()
 }
 
+/// Whether what is behind a first `=` is only the rest of the padding of a Base64 that stands alone.
+fn is_padding(value: &str) -> bool {
+    !value.is_empty() && value.bytes().all(|byte| byte == b'=')
+}
+
 fn content(body: BodyInput<'_>) -> Content {
     match body {
         BodyInput::Json(value) => Content::Json(json_values(value)),
         BodyInput::Form(pairs) => {
             let mut named = Named::default();
-            pairs.iter().for_each(|(name, text)| named.add(name, texts(text), None));
+            for (name, text) in pairs {
+                match text.as_deref().filter(|text| !is_padding(text)) {
+                    Some(text) => named.add(name, texts(text), None),
+                    None => named.add_bare(name),
+                }
+            }
             Content::Form(named.into_fields())
         }
         BodyInput::Parts(parts) => Content::Parts(part_fields(parts)),
@@ -153,6 +167,9 @@ fn part_fields(parts: &[Part]) -> Fields {
 #[derive(Default)]
 struct Named {
     fields: BTreeMap<String, Field>,
+    /// What came without `=`, and whether it came again. It can be a key or a passphrase that was
+    /// sent alone, so none of it leaves the masker.
+    bare: BTreeMap<String, bool>,
     too_many: bool,
 }
 
@@ -174,7 +191,39 @@ impl Named {
         }
     }
 
-    fn into_fields(self) -> Fields {
+    /// A pair without `=`. What is no name, no document mentions.
+    fn add_bare(&mut self, name: &str) {
+        if self.too_many || !is_name(name) {
+            return;
+        }
+        let full = self.bare.len() == FIELDS_MAX;
+        match self.bare.get_mut(name) {
+            Some(again) => *again = true,
+            None if full => self.too_many = true,
+            None => drop(self.bare.insert(name.to_owned(), false)),
+        }
+    }
+
+    fn into_fields(mut self) -> Fields {
+        // They are read as empty text.
+        let empty = texts("");
+        for (name, again) in self.bare {
+            match self.fields.get_mut(&name) {
+                // Its name is known by a pair that has a value.
+                Some(field) => field.repeat(&empty, &BTreeSet::new()),
+                None => {
+                    self.fields
+                        .entry(BARE.to_owned())
+                        .or_insert_with(|| Field {
+                            required: true,
+                            repeated: false,
+                            texts: empty.clone(),
+                            media: BTreeSet::new(),
+                        })
+                        .repeated |= again
+                }
+            }
+        }
         let weight: usize =
             self.fields.iter().map(|(name, field)| name.len() + field.weight()).sum();
         if self.too_many || weight > FIELDS_BYTES_MAX {

@@ -282,6 +282,50 @@ fn one_that_is_too_large_leaves_room_for_the_rest() {
 }
 
 #[test]
+fn of_what_is_bare_only_is_kept_that_it_was_there() {
+    let fields = |pairs: &str| {
+        let sent = Sent::new(Method::POST, &format!("/?{pairs}"))
+            .with("application/x-www-form-urlencoded", pairs.to_owned());
+        let shape: Value = serde_json::from_str(&sent.shape().unwrap().to_text()).unwrap();
+        let query = shape["query"]["named"].clone();
+        assert_eq!(shape["body"]["content"]["form"]["named"], query, "{pairs}");
+        query
+    };
+    let text = json!({ "required": true, "texts": { "kinds": ["text"] } });
+    let texts = json!({ "required": true, "repeated": true, "texts": { "kinds": ["text"] } });
+    let number = json!({ "required": true, "texts": { "kinds": ["integer"] } });
+    for (pairs, want) in [
+        ("correcthorsebatterystaple", json!({ "": text })),
+        ("dQwXw9WgXcQabcdefXYZ==", json!({ "": text })),
+        ("pretty&debug&a=1", json!({ "": text, "a": number })),
+        ("pretty&pretty&a=1", json!({ "": texts, "a": number })),
+        ("a=b&a", json!({ "a": texts })),
+        ("a=", json!({ "a": text })),
+        ("not%20a%20name", json!({})),
+    ] {
+        assert_eq!(fields(pairs), want, "{pairs}");
+    }
+
+    let sent = ["a=1&b=x", "a&b=y", "b=z&pretty"].map(|pairs| {
+        let target = format!("/?{pairs}");
+        Sent::new(Method::POST, &target).with("application/x-www-form-urlencoded", pairs)
+    });
+    let learned = learned(&sent);
+    let schema = json!({ "type": "string", "maxLength": 64 });
+    assert_eq!(
+        learned.document["paths"]["/"]["post"]["parameters"],
+        json!([
+            { "name": "a", "in": "query", "schema": schema },
+            { "name": "b", "in": "query", "required": true, "schema": schema },
+        ])
+    );
+    let document = read(&learned);
+    for sent in &sent {
+        assert_eq!(sent.findings(&document), [""; 0], "{sent:?}");
+    }
+}
+
+#[test]
 fn many_siblings_are_one_parameter() {
     let path = |n: usize| format!("/users/{}/posts", "x".repeat(n + 1));
     let upto = |count: usize| {
@@ -441,8 +485,10 @@ fn encoded(text: &str) -> String {
 }
 
 fn pairs() -> impl Strategy<Value = String> {
-    let pair =
-        (name(), text()).prop_map(|(name, text)| format!("{}={}", encoded(&name), encoded(&text)));
+    let pair = (name(), proptest::option::weighted(0.8, text())).prop_map(|(name, text)| {
+        let name = encoded(&name);
+        text.map_or(name.clone(), |text| format!("{name}={}", encoded(&text)))
+    });
     proptest::collection::vec(pair, 0..5).prop_map(|pairs| pairs.join("&"))
 }
 
@@ -585,6 +631,27 @@ proptest! {
         ] {
             let text = sent.shape().unwrap().to_text();
             prop_assert!(!text.contains(&secret), "{}", text);
+        }
+    }
+
+    /// Rule 1: what comes without `=` is nowhere, even where it is made of plain letters.
+    #[test]
+    fn nothing_bare_leaves_the_masker(
+        secret in "zq([a-z]{6,40}|[A-Za-z0-9_-]{6,40}|[A-Za-z0-9+/]{8,40}==)",
+        before in pairs(),
+        after in pairs(),
+    ) {
+        let media = "application/x-www-form-urlencoded";
+        for bare in [secret.clone(), encoded(&secret)] {
+            for pairs in [bare.clone(), format!("{before}&{bare}"), format!("{before}&{bare}&{after}&{bare}")] {
+                for sent in [
+                    Sent::new(Method::GET, &format!("/a?{pairs}")),
+                    Sent::new(Method::POST, "/a").with(media, pairs.clone()),
+                ] {
+                    let text = sent.shape().unwrap().to_text();
+                    prop_assert!(!text.contains(secret.trim_end_matches('=')), "{}", text);
+                }
+            }
         }
     }
 

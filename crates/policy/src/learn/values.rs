@@ -14,6 +14,10 @@ const FIELDS_JOINED_MAX: usize = 256;
 /// Media types of parts of one name that are told apart.
 const PART_MEDIA_MAX: usize = 4;
 
+/// Stands for the fields that came without `=`, of which only is kept that there were some. It is no
+/// name.
+pub(super) const BARE: &str = "";
+
 /// Stands for all media types.
 const ANY_MEDIA: &str = "*/*";
 
@@ -170,6 +174,20 @@ impl Field {
 }
 
 impl Fields {
+    /// The fields by their names, where they are told apart. Each could be one that came without `=`
+    /// elsewhere, where it is empty text.
+    pub(super) fn told(&self) -> Option<BTreeMap<String, Field>> {
+        let Self::Named(fields) = self else { return None };
+        let mut told = fields.clone();
+        if let Some(bare) = told.remove(BARE) {
+            for field in told.values_mut() {
+                field.texts.join(&bare.texts);
+                field.repeated |= bare.repeated;
+            }
+        }
+        Some(told)
+    }
+
     pub(super) fn join(&mut self, other: &Self) {
         let (Self::Named(ours), Self::Named(theirs)) = (&mut *self, other) else {
             *self = Self::Any;

@@ -71,7 +71,8 @@ impl Content {
         match body {
             BodyInput::Json(value) => schema::judge(&self.validator, value, "", findings),
             BodyInput::Form(pairs) => {
-                let value = self.object(pairs.iter().map(|(name, text)| (name.as_str(), text)));
+                let texts = pairs.iter().map(|(name, text)| (&**name, text.as_deref()));
+                let value = self.object(texts.map(|(name, text)| (name, text.unwrap_or_default())));
                 schema::judge(&self.validator, &value, "", findings);
             }
             BodyInput::Parts(parts) => match self.parts(parts) {
@@ -83,13 +84,13 @@ impl Content {
     }
 
     /// The fields of a form as an object; a name that comes again makes a list.
-    fn object<'f>(&self, fields: impl Iterator<Item = (&'f str, &'f String)>) -> Value {
+    fn object<'f>(&self, fields: impl Iterator<Item = (&'f str, &'f str)>) -> Value {
         let mut map = Map::new();
         for (name, text) in fields {
             self.put(&mut map, name, |shape| match shape {
                 Some(shape) if shape.array => shape.item(text),
                 Some(shape) => shape.scalar(text),
-                None => Value::String(text.clone()),
+                None => Value::String(text.to_owned()),
             });
         }
         Value::Object(map)

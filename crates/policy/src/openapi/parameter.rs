@@ -302,8 +302,16 @@ pub(crate) struct Pairs<'a>(pub(crate) &'a str);
 impl<'a> Pairs<'a> {
     /// Names decoded, values as they were sent.
     pub(crate) fn iter(self) -> impl Iterator<Item = (Cow<'a, str>, &'a str)> {
+        self.told().map(|(name, value)| (name, value.unwrap_or_default()))
+    }
+
+    /// As [`Self::iter`], where a pair without `=` has no value.
+    pub(crate) fn told(self) -> impl Iterator<Item = (Cow<'a, str>, Option<&'a str>)> {
         self.0.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = match pair.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (pair, None),
+            };
             (decode(name, Plus::Space).unwrap_or(Cow::Borrowed(name)), value)
         })
     }
