@@ -16,6 +16,7 @@
 
 mod document;
 mod mask;
+mod token;
 mod values;
 
 use std::fmt::Write as _;

@@ -9,6 +9,7 @@ use http::{HeaderMap, Method};
 use jsonschema::{Draft, Validator};
 use serde_json::{Value, json};
 
+use super::token::is_token;
 use super::values::{BARE, Field, Fields, Kind, Length, Member, Members, Texts, Values};
 use super::{
     BODY_BYTES_MAX, Body, Content, DEPTH_MAX, FIELDS_BYTES_MAX, FIELDS_MAX, MEMBERS_MAX,
@@ -28,9 +29,6 @@ const LITERAL_BYTES_MAX: usize = 40;
 
 /// Digits of a segment that is kept: `v1`, `sha256`.
 const LITERAL_DIGITS_MAX: usize = 3;
-
-/// Hex digits from which on a segment is a hash, where a number is among them.
-const HASH_BYTES_MIN: usize = 8;
 
 pub(super) fn shape(method: &Method, input: &Input<'_>) -> Option<Shape> {
     let method = Verb::of(method)?;
@@ -57,13 +55,11 @@ fn is_literal(segment: &str) -> bool {
     let bytes = segment.as_bytes();
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._~:-".contains(byte);
     let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
-    let hash =
-        bytes.len() >= HASH_BYTES_MIN && digits > 0 && bytes.iter().all(u8::is_ascii_hexdigit);
     let named = bytes.iter().any(u8::is_ascii_alphabetic)
         && bytes.len() <= LITERAL_BYTES_MAX
         && bytes.iter().all(allowed)
         && digits <= LITERAL_DIGITS_MAX
-        && !hash;
+        && !is_token(segment);
     bytes.is_empty() || named
 }
 
@@ -77,6 +73,7 @@ fn is_name(name: &str) -> bool {
         && bytes.first().is_some_and(|byte| byte.is_ascii_alphabetic() || b"_@$".contains(byte))
         // Forms write `tags[]`.
         && bytes.iter().skip(1).all(|byte| byte.is_ascii_alphanumeric() || b"_.-[]".contains(byte))
+        && !is_token(name)
 }
 
 /// The media type of a body as a document finds it. It is the client's, so only what looks like one
@@ -98,6 +95,7 @@ fn is_media(essence: &str) -> bool {
         && (1..=NAME_BYTES_MAX).contains(&subtype.len())
         && subtype.bytes().all(allowed)
         && digits <= NAME_DIGITS_MAX
+        && !is_token(subtype)
 }
 
 fn query(query: &str) -> Fields {
