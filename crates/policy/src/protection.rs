@@ -24,6 +24,12 @@ use crate::target::Target;
 /// One compiled protection. Its state (buckets, counters) is its own and is shared by all
 /// workers without locks.
 pub trait Protection: Send + Sync {
+    /// Whether its settings leave it nothing to do for any request. It is then in no chain: a
+    /// protection that nobody has configured costs nothing.
+    fn is_inert(&self) -> bool {
+        false
+    }
+
     /// Whether [`Self::check`] has to see the body of this request. It is then read whole, up to
     /// a bound; [`Request::content`] says what became of it.
     fn reads_body(&self, _request: &Request<'_>) -> bool {
@@ -168,8 +174,8 @@ pub struct Effects {
     /// Handed to [`Protection::settled`] when the request is over.
     pub token: Option<u64>,
     /// What the service and the rules behind this one see in place of what was sent, where the
-    /// rule enforces.
-    pub rewrite: Option<Rewrite>,
+    /// rule enforces. Boxed, as it is large and rare.
+    pub rewrite: Option<Box<Rewrite>>,
 }
 
 /// Parts of a request in another spelling; what is `None` stays.

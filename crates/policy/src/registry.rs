@@ -185,6 +185,7 @@ mod tests {
 
     use super::*;
     use crate::problem::Domain;
+    use crate::protections::testing::{Sample, build};
     use crate::record::PROTECTIONS_MAX;
 
     #[test]
@@ -198,6 +199,41 @@ mod tests {
         }
         assert_eq!(config.as_object().unwrap().len(), REGISTRY.len());
         assert!(REGISTRY.len() <= PROTECTIONS_MAX);
+    }
+
+    #[test]
+    fn what_is_inert_has_nothing_to_say() {
+        let requests = [
+            Sample::new("GET", "/a?b=1", &[("origin", "http://other.example")]),
+            Sample::new("OPTIONS", "/a", &[("origin", "http://other.example")]),
+            Sample::new("POST", "/a", &[("content-type", "application/json")]).with_body(b"{}"),
+        ];
+        let mut inert = Vec::new();
+        for entry in REGISTRY {
+            let protection = build(entry, "");
+            if !protection.is_inert() {
+                continue;
+            }
+            inert.push(entry.name);
+            assert!(protection.sampling().is_none(), "{}", entry.name);
+            for sample in &requests {
+                let request = sample.request();
+                assert!(!protection.reads_body(&request), "{}", entry.name);
+                assert!(protection.serve("/.seaworthy/a", &request, b"").is_none());
+                assert_eq!(sample.verdict(&*protection), "n/a", "{}", entry.name);
+            }
+        }
+        let unset = [
+            "host_allowlist",
+            "ip_filter",
+            "cors",
+            "access",
+            "signature",
+            "core_rule_set",
+            "vocabulary",
+            "request_schema",
+        ];
+        assert_eq!(inert, unset);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(crate) enum Flow {
     /// The chain goes on once the body has been read.
     Read,
     /// The chain goes on with this in place of what was sent.
-    Rewrite(Rewrite),
+    Rewrite(Box<Rewrite>),
 }
 
 /// The chain's notes on one request, kept until its response has been sent.

@@ -200,7 +200,8 @@ impl<'a> Exchange<'a> {
                     Ok(read) => content = read,
                     Err(denial) => return self.end_body(denial).await,
                 },
-                Flow::Rewrite(Rewrite { content: new, target }) => {
+                Flow::Rewrite(rewrite) => {
+                    let Rewrite { content: new, target } = *rewrite;
                     if let Some(Content::Read(new)) = new {
                         forward::settle_body(&mut head.headers, new.raw().len());
                         body.replace(new.raw().clone());

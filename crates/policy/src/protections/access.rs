@@ -223,10 +223,6 @@ impl Access {
         }
         Ok(Self { matrix, api_keys, tokens })
     }
-
-    fn is_inert(&self) -> bool {
-        self.api_keys.is_none() && self.tokens.is_none()
-    }
 }
 
 impl Tokens {
@@ -295,6 +291,10 @@ impl Tokens {
 }
 
 impl Protection for Access {
+    fn is_inert(&self) -> bool {
+        self.api_keys.is_none() && self.tokens.is_none()
+    }
+
     fn check(&self, request: &Request<'_>, _effects: &mut Effects) -> Outcome {
         if self.is_inert() || is_preflight(request) || request.target.is_own() {
             return Outcome::NotApplicable;

@@ -64,7 +64,8 @@ impl Protection for BodySyntax {
         };
         if body.was_coded() {
             let content = Content::Read(body.rewritten(body.plain().clone()));
-            effects.rewrite = Some(Rewrite { content: Some(content), target: None });
+            let rewrite = Rewrite { content: Some(content), target: None };
+            effects.rewrite = Some(Box::new(rewrite));
         }
         Outcome::Allow
     }
@@ -119,7 +120,8 @@ mod tests {
         let sample = Sample::new("POST", "/", &fields).with_body(&gzip.finish().unwrap());
         let (said, effects) = sample.check(&*syntax);
         assert_eq!(said, "allow");
-        let Some(Rewrite { content: Some(Content::Read(body)), .. }) = effects.rewrite else {
+        let Some(Rewrite { content: Some(Content::Read(body)), .. }) = effects.rewrite.as_deref()
+        else {
             panic!("nothing was rewritten");
         };
         assert_eq!(&body.raw()[..], b"{\"a\":1}");

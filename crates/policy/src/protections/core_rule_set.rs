@@ -194,6 +194,10 @@ fn has_extension(name: &str) -> bool {
 }
 
 impl Protection for CoreRuleSet {
+    fn is_inert(&self) -> bool {
+        self.rules.is_none()
+    }
+
     fn reads_body(&self, request: &Request<'_>) -> bool {
         // Text and bodies without a type are arguments to the engine, too.
         self.rules.is_some()

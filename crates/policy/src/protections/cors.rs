@@ -272,8 +272,12 @@ impl<'a> Ask<'a> {
 }
 
 impl Protection for Cors {
+    fn is_inert(&self) -> bool {
+        self.origins.is_empty()
+    }
+
     fn check(&self, request: &Request<'_>, effects: &mut Effects) -> Outcome {
-        if self.origins.is_empty() {
+        if self.is_inert() {
             return Outcome::NotApplicable;
         }
         match Ask::of(request) {

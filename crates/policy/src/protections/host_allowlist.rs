@@ -150,8 +150,12 @@ impl HostAllowlist {
 }
 
 impl Protection for HostAllowlist {
+    fn is_inert(&self) -> bool {
+        self.hosts.is_empty()
+    }
+
     fn check(&self, request: &Request<'_>, _effects: &mut Effects) -> Outcome {
-        if self.hosts.is_empty() {
+        if self.is_inert() {
             Outcome::NotApplicable
         } else if self.allows(request) {
             Outcome::Allow

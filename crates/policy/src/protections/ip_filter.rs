@@ -139,8 +139,12 @@ impl Networks {
 }
 
 impl Protection for IpFilter {
+    fn is_inert(&self) -> bool {
+        self.allow.is_empty() && self.deny.is_empty()
+    }
+
     fn check(&self, request: &Request<'_>, _effects: &mut Effects) -> Outcome {
-        if self.allow.is_empty() && self.deny.is_empty() {
+        if self.is_inert() {
             return Outcome::NotApplicable;
         }
         let ip = request.client.ip;

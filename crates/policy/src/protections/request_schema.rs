@@ -170,6 +170,10 @@ fn fault(key: &'static str, file: &FileSource, faults: &[DocumentFault]) -> Buil
 }
 
 impl Protection for RequestSchema {
+    fn is_inert(&self) -> bool {
+        matches!(self.scope, Scope::Nothing)
+    }
+
     fn reads_body(&self, request: &Request<'_>) -> bool {
         !matches!(self.scope, Scope::Nothing)
             && !request.target.is_own()

@@ -214,16 +214,20 @@ fn secret(format: Format, source: &Source, context: &BuildContext<'_>) -> Result
 }
 
 impl Protection for Signature {
+    fn is_inert(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     fn memory(&self) -> Option<Memory> {
         Some(Arc::<Deliveries>::clone(&self.deliveries))
     }
 
     fn reads_body(&self, request: &Request<'_>) -> bool {
-        !self.keys.is_empty() && !request.target.is_own()
+        !self.is_inert() && !request.target.is_own()
     }
 
     fn check(&self, request: &Request<'_>, effects: &mut Effects) -> Outcome {
-        if self.keys.is_empty() || request.target.is_own() {
+        if self.is_inert() || request.target.is_own() {
             return Outcome::NotApplicable;
         }
         let body = match request.content.body() {

@@ -53,6 +53,10 @@ impl VocabularyRule {
 }
 
 impl Protection for VocabularyRule {
+    fn is_inert(&self) -> bool {
+        self.fields.is_empty()
+    }
+
     fn reads_body(&self, request: &Request<'_>) -> bool {
         self.fields(request).is_some_and(FieldSet::reads_body)
     }
@@ -87,7 +91,7 @@ impl Protection for VocabularyRule {
             }
         }
         if rewrite.content.is_some() || rewrite.target.is_some() {
-            effects.rewrite = Some(rewrite);
+            effects.rewrite = Some(Box::new(rewrite));
         }
         if judged { Outcome::Allow } else { Outcome::NotApplicable }
     }
@@ -167,7 +171,9 @@ mod tests {
     /// What is said, and what the service gets where it is something else.
     fn judge(sample: &Sample) -> (String, Option<String>, Option<String>) {
         let (said, effects) = sample.check(&*build(&ENTRY, FIELDS));
-        let Some(Rewrite { content, target }) = effects.rewrite else { return (said, None, None) };
+        let Some(Rewrite { content, target }) = effects.rewrite.map(|boxed| *boxed) else {
+            return (said, None, None);
+        };
         let body = content.map(|content| match content {
             Content::Read(body) => String::from_utf8(body.raw().to_vec()).unwrap(),
             other => panic!("{other:?}"),

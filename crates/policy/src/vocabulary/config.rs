@@ -320,6 +320,10 @@ impl Fields {
         Ok(Self { routes, sets })
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.sets.is_empty()
+    }
+
     /// The fields of a request, if its route has any.
     pub fn find(&self, method: &Method, path: &str) -> Option<&FieldSet> {
         let id = self.routes.find(method, path)?;

@@ -74,8 +74,18 @@ pub(crate) fn compile(
         let sunset = route.sunset.map(announce::sunset).transpose()?;
         routes.push(Route { id: ground.names.intern_route(&name), links, sunset });
     }
-    let table = RouteTable::build(config.routes.iter().map(|route| &route.pattern).zip(1..), 0)?;
     let operations = compiler.operations(&config.protect)?;
+    // The rule of an operation stands where the service's would.
+    let is_met = |link: &Link| {
+        let owns =
+            |operation: &Operation| operation.links.iter().any(|own| own.position == link.position);
+        !link.protection.is_inert()
+            || operations.as_ref().is_some_and(|known| known.list.iter().any(owns))
+    };
+    for route in &mut routes {
+        route.links.retain(is_met);
+    }
+    let table = RouteTable::build(config.routes.iter().map(|route| &route.pattern).zip(1..), 0)?;
     ground.names.put_in_force(compiler.rules.iter().map(|rule| rule.id));
     let modes = ModeTable::new(compiler.rules.iter().map(|rule| (rule.id, rule.mode)));
     let listen = &config.listen;
