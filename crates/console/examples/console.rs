@@ -23,7 +23,7 @@ use seaworthy_policy::mode::{Mode, ModeSetting, Share};
 use seaworthy_policy::names::Names;
 use seaworthy_policy::problem::Code;
 use seaworthy_policy::record::{
-    Ending, MethodLabel, RequestRecord, RouteId, Verdict, Verdicts, clip,
+    Ending, Marks, MethodLabel, RequestRecord, RouteId, Verdict, Verdicts, clip,
 };
 use seaworthy_policy::registry;
 use seaworthy_store::telemetry::{Aggregator, Batch, Telemetry, TelemetryConfig};
@@ -280,6 +280,7 @@ fn ordinary() -> RequestRecord {
         request_bytes: 0,
         response_bytes: 900,
         verdicts: Verdicts::default(),
+        marks: Marks::default(),
         reason: None,
         upstream: Some(0),
     }

@@ -371,7 +371,9 @@ mod tests {
     use seaworthy_policy::client::ClientKey;
     use seaworthy_policy::consumer::ConsumerKind;
     use seaworthy_policy::mode::Share;
-    use seaworthy_policy::record::{MethodLabel, RequestId, RouteId, Tenant, Verdicts, clip};
+    use seaworthy_policy::record::{
+        Marks, MethodLabel, RequestId, RouteId, Tenant, Verdicts, clip,
+    };
 
     use super::*;
 
@@ -394,6 +396,7 @@ mod tests {
             request_bytes: 0,
             response_bytes: 0,
             verdicts: Verdicts::default(),
+            marks: Marks::default(),
             reason: None,
             upstream: None,
         }

@@ -155,6 +155,41 @@ impl fmt::Display for ClientKey {
     }
 }
 
+/// Fits after "failed to read the client: ".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected a client as the gateway calls it, such as \"bearer:…\", \"key:…\", \"cookie:…\" with \
+     16 hexadecimal digits or \"ip:192.0.2.7\", not {0:?}"
+)]
+pub struct ClientKeyError(String);
+
+impl FromStr for ClientKey {
+    type Err = ClientKeyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = |text: &str| {
+            let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+            let whole = text.len() == 16 && text.bytes().all(is_hex);
+            whole.then(|| u64::from_str_radix(text, 16).ok()).flatten()
+        };
+        let key = match text.split_once(':') {
+            Some(("bearer", id)) => digits(id).map(Self::Bearer),
+            Some(("key", id)) => digits(id).map(Self::Header),
+            Some(("cookie", id)) => digits(id).map(Self::Cookie),
+            Some(("ip", ip)) => match ip.split_once('/') {
+                Some((net, "64")) => net.parse().ok().map(IpAddr::V6).map(prefix),
+                Some(_) => None,
+                None => ip.parse().ok().map(IpAddr::V4),
+            }
+            .map(Self::Ip),
+            _ => None,
+        };
+        // What is not written as we write it is another client, or none.
+        let canonical = key.filter(|key| key.to_string() == text);
+        canonical.ok_or_else(|| ClientKeyError(text.chars().take(80).collect()))
+    }
+}
+
 /// The caller of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
@@ -342,7 +377,46 @@ pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    #[test]
+    fn what_is_no_client_is_refused() {
+        for text in [
+            "",
+            "acme",
+            "bearer:",
+            "bearer:abc",
+            "bearer:0000000000000ABC",
+            "bearer:0000000000000abc0",
+            "token:0000000000000abc",
+            "ip:",
+            "ip:2001:db8::1",
+            "ip:2001:db8::1/64",
+            "ip:2001:db8::/48",
+            "ip:192.0.2.7/64",
+            "~other",
+        ] {
+            assert!(text.parse::<ClientKey>().is_err(), "{text}");
+        }
+        let long = "x".repeat(1 << 20).parse::<ClientKey>().unwrap_err();
+        assert!(long.to_string().len() < 300);
+    }
+
+    proptest! {
+        #[test]
+        fn a_client_is_read_as_it_is_written(id: u64, kind in 0..5_u8, ip: u128) {
+            let key = match kind {
+                0 => ClientKey::Bearer(id),
+                1 => ClientKey::Header(id),
+                2 => ClientKey::Cookie(id),
+                3 => ClientKey::Ip(IpAddr::from((id as u32).to_be_bytes())),
+                _ => ClientKey::Ip(prefix(Ipv6Addr::from(ip).into())),
+            };
+            prop_assert_eq!(key.to_string().parse(), Ok(key));
+        }
+    }
 
     fn headers(fields: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();

@@ -10,6 +10,7 @@ pub mod consumer;
 pub mod content;
 pub mod crs;
 pub mod detect;
+pub mod evidence;
 pub mod learn;
 pub mod manual;
 pub mod mode;

@@ -102,10 +102,26 @@ pub enum Verdict {
 }
 
 /// The verdicts of all protections on one request, two bits each, by registry position.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Verdicts(u64);
 
 impl Verdicts {
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Where there is a verdict.
+    pub fn judged(self) -> impl Iterator<Item = (usize, Verdict)> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let protection = (rest.trailing_zeros() / 2) as usize;
+            (rest != 0).then(|| {
+                rest &= !(0b11 << (2 * protection));
+                (protection, self.get(protection))
+            })
+        })
+    }
+
     pub fn set(&mut self, protection: usize, verdict: Verdict) {
         assert!(protection < PROTECTIONS_MAX, "the registry holds at most {PROTECTIONS_MAX}");
         self.0 &= !(0b11 << (2 * protection));
@@ -133,6 +149,44 @@ impl Verdicts {
         let differs = self.0 ^ (LOW * verdict as u64);
         (differs | differs >> 1) & LOW != LOW
     }
+}
+
+/// Some of the protections, by registry position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Positions(u32);
+
+impl Positions {
+    pub const fn insert(&mut self, protection: usize) {
+        assert!(protection < PROTECTIONS_MAX, "the registry holds no more");
+        self.0 |= 1 << protection;
+    }
+
+    pub const fn contains(self, protection: usize) -> bool {
+        self.0 >> protection & 1 == 1
+    }
+
+    pub const fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    /// Those of `self` that are not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+/// What the evidence is told of a judgement beside the verdicts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Marks {
+    /// Where the client is in the enforced share of the rule that judged it.
+    pub enforced: Positions,
+    /// Where the check took longer than the latency budget.
+    pub slow: Positions,
+    /// What the versions said that are to take a rule's place.
+    pub next: Verdicts,
+    /// Where such a version was enforced, in place of the present one.
+    pub next_enforced: Positions,
 }
 
 /// How a request ended.
@@ -167,6 +221,15 @@ impl Ending {
     /// client: a would-denial of such a request is harm.
     pub const fn was_success(self, status: u16) -> bool {
         matches!(self, Self::Served | Self::ClientGone) && matches!(status, 101 | 200..=399)
+    }
+
+    /// Whether the service failed: it answered with 5xx, or not at all.
+    pub const fn was_failure(self, status: u16) -> bool {
+        match self {
+            Self::Served | Self::ClientGone => matches!(status, 500..=599),
+            Self::UpstreamFailed => true,
+            Self::Answered | Self::Denied | Self::Refused => false,
+        }
     }
 
     pub const fn as_str(self) -> &'static str {
@@ -210,6 +273,7 @@ pub struct RequestRecord {
     /// Body bytes sent to the client.
     pub response_bytes: u64,
     pub verdicts: Verdicts,
+    pub marks: Marks,
     /// The first denial, else the first would-denial, else why the gateway failed.
     pub reason: Option<Code>,
     /// The position of the upstream in the config, where one was asked.
@@ -245,13 +309,15 @@ mod tests {
         assert_eq!(verdicts.get(1), Verdict::NotJudged);
         assert_eq!(verdicts.with(Verdict::WouldDeny).collect::<Vec<_>>(), [5]);
         assert_eq!(verdicts.with(Verdict::Deny).collect::<Vec<_>>(), [31]);
+        let judged = [(0, Verdict::Allow), (5, Verdict::WouldDeny), (31, Verdict::Deny)];
+        assert_eq!(verdicts.judged().collect::<Vec<_>>(), judged);
     }
 
-    /// Every worker's ring holds 8192 of them, 3 MiB, and each is copied twice. Whoever adds a
+    /// Every worker's ring holds 8192 of them, 3.25 MiB, and each is copied twice. Whoever adds a
     /// field sees here what it costs.
     #[test]
     fn a_record_is_small() {
-        assert!(size_of::<RequestRecord>() <= 392, "{}", size_of::<RequestRecord>());
+        assert!(size_of::<RequestRecord>() <= 416, "{}", size_of::<RequestRecord>());
     }
 
     #[test]

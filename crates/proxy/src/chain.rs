@@ -9,24 +9,30 @@
 //! 6. Before the first rule that has to see the body, the chain stops until it has been read. So
 //!    nobody's body is read whom a rule before that one denies.
 //! 7. What a rule rewrites is rewritten where it enforces, for the rules behind it and the service.
-//! 8. A rule whose check is costly is asked on the path only where it enforces. Elsewhere one
+//! 8. Where a rule's next version is enforced for a client, it judges in place of the present one.
+//!    For all others it is judged beside it, and nothing comes of what it says.
+//! 9. A rule whose check is costly is asked on the path only where it enforces. Elsewhere one
 //!    request of so many is drawn, and judged after its answer; see `off_path.rs`.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use http::header::{LINK, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use seaworthy_policy::Moment;
 use seaworthy_policy::client::ClientKey;
 use seaworthy_policy::content::Content;
+use seaworthy_policy::evidence::Lane;
 use seaworthy_policy::mode::{Mode, Share};
 use seaworthy_policy::problem::Denial;
 use seaworthy_policy::protection::{
     Answer, Apply, Bound, Conflict, Edit, Edits, Effects, Outcome, Permit, Request, Response,
     Rewrite,
 };
-use seaworthy_policy::record::{Verdict, Verdicts};
+use seaworthy_policy::record::{Marks, Positions, Verdict, Verdicts};
 
-use crate::snapshot::{Chain, Link, Snapshot};
+use crate::snapshot::{Chain, Link, Snapshot, Version};
+use crate::worker::Worker;
 
 /// What the chain made of a request.
 #[derive(Debug)]
@@ -51,20 +57,23 @@ pub(crate) struct Judgement {
     pub(crate) body_max: Option<Sized>,
     pub(crate) permits: Vec<Permit>,
     /// What rules want to be told of at the end, with their places in the chain.
-    tokens: Vec<(usize, u64)>,
-    /// The place in the chain of the rule that is asked next.
-    next: usize,
+    tokens: Vec<(usize, Lane, u64)>,
+    pub(crate) marks: Marks,
+    /// The bounds that next versions would have set.
+    aside: Vec<(usize, Bound)>,
+    /// The place in the chain of the rule that is asked after a pause.
+    resumed_at: usize,
     /// Whether the costly rule at this place judges the request.
     drawn: Option<(usize, bool)>,
     /// The places of the rules that judge it after its answer.
-    pub(crate) sampled: Vec<usize>,
+    pub(crate) sampled: Vec<(usize, Lane)>,
 }
 
 /// A time limit of the chain's rule at `link`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timed {
     pub(crate) link: usize,
-    pub(crate) limit: std::time::Duration,
+    pub(crate) limit: Duration,
     pub(crate) enforced: bool,
 }
 
@@ -76,17 +85,33 @@ pub(crate) struct Sized {
     pub(crate) enforced: bool,
 }
 
-/// Whether `link` enforces for the client `key`; `None` where it is off.
-fn stance(snapshot: &Snapshot, link: &Link, key: ClientKey) -> Option<bool> {
-    match snapshot.modes.get(link.rule) {
-        Mode::Off => None,
-        Mode::Warn => Some(false),
-        Mode::Enforce(Share::ALL) => Some(true),
-        Mode::Enforce(share) => Some(
-            key.is_identified()
-                && snapshot.buckets.contains(&link.rule_name, &key.to_bytes(), share),
-        ),
+/// Which version of a rule judges the requests of one client, and whether it is enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stance {
+    pub(crate) lane: Lane,
+    pub(crate) enforced: bool,
+}
+
+/// How `link` treats the client `key`; `None` where it is off.
+pub(crate) fn stance(snapshot: &Snapshot, link: &Link, key: ClientKey) -> Option<Stance> {
+    let modes = snapshot.modes.of(link.rule);
+    let is_in = |share| {
+        share == Share::ALL
+            || key.is_identified()
+                && snapshot.buckets.contains(&link.rule_name, &key.to_bytes(), share)
+    };
+    if link.next.is_some()
+        && let Mode::Enforce(share) = modes.next
+        && is_in(share)
+    {
+        return Some(Stance { lane: Lane::Next, enforced: true });
     }
+    let enforced = match modes.current {
+        Mode::Off => return None,
+        Mode::Warn => false,
+        Mode::Enforce(share) => is_in(share),
+    };
+    Some(Stance { lane: Lane::Current, enforced })
 }
 
 /// Asks the rules of `chain` about `request`, from the one on at which `judgement` has stopped.
@@ -95,27 +120,86 @@ pub(crate) fn judge(
     chain: Chain<'_>,
     request: &Request<'_>,
     judgement: &mut Judgement,
-    random: impl Fn() -> u64,
+    worker: &Worker,
+) -> Flow {
+    let mut run = Run { budget: snapshot.check_budget, since: worker.now(), judged: None };
+    let flow = ask(snapshot, chain, request, judgement, worker, &mut run);
+    run.end(judgement, worker);
+    flow
+}
+
+/// Times the checks. Those of heads alone take some hundred nanoseconds all together, which is
+/// what reading the clock between them would cost: they are timed as one, and where that was slow
+/// each of them counts as slow. With a body, each check is timed by itself.
+struct Run {
+    budget: Duration,
+    since: Moment,
+    judged: Option<Positions>,
+}
+
+impl Run {
+    fn judged(
+        &mut self,
+        position: usize,
+        request: &Request<'_>,
+        ended: &mut Judgement,
+        w: &Worker,
+    ) {
+        self.judged.get_or_insert_default().insert(position);
+        if matches!(request.content, Content::Read(_)) {
+            self.end(ended, w);
+        }
+    }
+
+    fn end(&mut self, judgement: &mut Judgement, worker: &Worker) {
+        if let Some(judged) = self.judged.take() {
+            let now = worker.now();
+            if now.since(self.since) > self.budget {
+                judgement.marks.slow.add(judged);
+            }
+            self.since = now;
+        }
+    }
+}
+
+fn ask(
+    snapshot: &Snapshot,
+    chain: Chain<'_>,
+    request: &Request<'_>,
+    judgement: &mut Judgement,
+    worker: &Worker,
+    run: &mut Run,
 ) -> Flow {
     // One for all rules, emptied after each: it is large, and moving it would cost more than
     // most checks.
     let mut effects = Effects::default();
-    for (index, link) in chain.links().enumerate().skip(judgement.next) {
-        let Some(enforced) = stance(snapshot, link, request.client.key) else { continue };
-        let sampling = link.sampling.filter(|_| !enforced);
-        if sampling.is_some_and(|one_in| !judgement.is_drawn(index, one_in, &random)) {
+    for (index, link) in chain.links().enumerate().skip(judgement.resumed_at) {
+        let Some(Stance { lane, enforced }) = stance(snapshot, link, request.client.key) else {
+            continue;
+        };
+        let version = link.version(lane);
+        let beside = link.next.as_ref().filter(|_| lane == Lane::Current);
+        let sampling = version.sampling.filter(|_| !enforced);
+        if sampling.is_some_and(|one_in| !judgement.is_drawn(index, one_in, worker)) {
             continue;
         }
-        if matches!(request.content, Content::Unasked) && link.protection.reads_body(request) {
-            judgement.next = index;
+        if matches!(request.content, Content::Unasked)
+            && (version.protection.reads_body(request)
+                || beside.is_some_and(|next| next.protection.reads_body(request)))
+        {
+            judgement.resumed_at = index;
             return Flow::Read;
         }
+        if let Some(next) = beside {
+            judgement.judge_aside(index, link.position, next, request, worker);
+        }
         if sampling.is_some() {
-            judgement.sampled.push(index);
+            judgement.sampled.push((index, lane));
             continue;
         }
-        let outcome = link.protection.check(request, &mut effects);
-        judgement.keep(index, &mut effects, enforced);
+        let outcome = version.protection.check(request, &mut effects);
+        run.judged(link.position, request, judgement, worker);
+        judgement.keep((index, lane), &mut effects, enforced);
         let rewrite = effects.rewrite.take().filter(|_| enforced);
         let verdict = match &outcome {
             Outcome::NotApplicable => continue,
@@ -125,6 +209,13 @@ pub(crate) fn judge(
             Outcome::Deny(_) => Verdict::WouldDeny,
         };
         judgement.verdicts.set(link.position, verdict);
+        if enforced {
+            judgement.marks.enforced.insert(link.position);
+        }
+        if lane == Lane::Next {
+            judgement.marks.next.set(link.position, verdict);
+            judgement.marks.next_enforced.insert(link.position);
+        }
         match outcome {
             Outcome::Answer(answer) if enforced => return Flow::Answer(answer),
             Outcome::Deny(denial) => {
@@ -139,7 +230,7 @@ pub(crate) fn judge(
             _ => {}
         }
         if let Some(rewrite) = rewrite {
-            judgement.next = index + 1;
+            judgement.resumed_at = index + 1;
             return Flow::Rewrite(rewrite);
         }
     }
@@ -148,24 +239,66 @@ pub(crate) fn judge(
 
 impl Judgement {
     /// Draws one request of `one_in` for the rule at `index`, once for each request.
-    fn is_drawn(&mut self, index: usize, one_in: NonZeroU32, random: impl Fn() -> u64) -> bool {
+    fn is_drawn(&mut self, index: usize, one_in: NonZeroU32, worker: &Worker) -> bool {
         if let Some((drawn, won)) = self.drawn
             && drawn == index
         {
             return won;
         }
-        let won = random().is_multiple_of(u64::from(one_in.get()));
+        let won = worker.random().is_multiple_of(u64::from(one_in.get()));
         self.drawn = Some((index, won));
         won
     }
 
-    fn keep(&mut self, link: usize, effects: &mut Effects, enforced: bool) {
+    /// Hears what a rule's next version says of a request that the present one judges.
+    fn judge_aside(
+        &mut self,
+        index: usize,
+        position: usize,
+        next: &Version,
+        request: &Request<'_>,
+        worker: &Worker,
+    ) {
+        if let Some(one_in) = next.sampling {
+            if self.is_drawn(index, one_in, worker) {
+                self.sampled.push((index, Lane::Next));
+            }
+            return;
+        }
+        let mut effects = Effects::default();
+        let verdict = match next.protection.check(request, &mut effects) {
+            Outcome::NotApplicable => Verdict::NotJudged,
+            Outcome::Allow | Outcome::Answer(_) => Verdict::Allow,
+            Outcome::Deny(_) => Verdict::WouldDeny,
+        };
+        self.marks.next.set(position, verdict);
+        // What it counts it has to count, and its bounds are compared at the end.
+        self.permits.extend(effects.permit);
+        self.tokens.extend(effects.token.map(|token| (index, Lane::Next, token)));
+        let bounds = [effects.deadline.map(Bound::Deadline), effects.body_max.map(Bound::BodyMax)];
+        self.aside.extend(bounds.into_iter().flatten().map(|bound| (position, bound)));
+    }
+
+    /// The request is over: which bounds of next versions did it cross?
+    pub(crate) fn settle_aside(&mut self, waited: Duration, body_bytes: u64) {
+        for (position, bound) in self.aside.drain(..) {
+            let crossed = match bound {
+                Bound::Deadline(limit) => waited > limit,
+                Bound::BodyMax(limit) => body_bytes > limit,
+            };
+            if crossed {
+                self.marks.next.set(position, Verdict::WouldDeny);
+            }
+        }
+    }
+
+    fn keep(&mut self, (link, lane): (usize, Lane), effects: &mut Effects, enforced: bool) {
         let wanted = if enforced { Apply::Enforced } else { Apply::Judged };
         for edit in effects.headers.drain(..).filter(|edit| edit.apply == wanted) {
             self.decoration.push(edit);
         }
         self.permits.extend(effects.permit.take());
-        self.tokens.extend(effects.token.take().map(|token| (link, token)));
+        self.tokens.extend(effects.token.take().map(|token| (link, lane, token)));
         if let Some(limit) = effects.deadline.take() {
             self.deadline = Some(Timed { link, limit, enforced });
         }
@@ -188,7 +321,8 @@ impl Judgement {
             return None;
         }
         self.verdicts.set(link.position, verdict);
-        let denial = link.protection.crossed(bound);
+        // The bound says it all, whichever version set it.
+        let denial = link.current.protection.crossed(bound);
         if enforced {
             self.first = Some((index, denial.clone()));
             return Some(denial);
@@ -199,8 +333,8 @@ impl Judgement {
 
     /// Tells the rules that asked how the request has ended.
     pub(crate) fn settle(&self, chain: Chain<'_>, served: bool) {
-        for (link, token) in &self.tokens {
-            chain.link(*link).protection.settled(*token, served);
+        for (link, lane, token) in &self.tokens {
+            chain.link(*link).version(*lane).protection.settled(*token, served);
         }
     }
 
@@ -239,7 +373,7 @@ impl Judgement {
     ) -> Decoration {
         let mut decoration = std::mem::take(&mut self.decoration);
         for link in chain.links() {
-            let Some(enforced) = stance(snapshot, link, client) else { continue };
+            let Some(Stance { lane, enforced }) = stance(snapshot, link, client) else { continue };
             let wanted = if enforced { Apply::Enforced } else { Apply::Judged };
             let mut sink = |apply, conflict, name: &HeaderName, value: &HeaderValue| {
                 if apply == wanted {
@@ -247,7 +381,7 @@ impl Judgement {
                     decoration.push(Edit { name, value, apply, conflict });
                 }
             };
-            link.protection.decorate(response, &mut Edits::new(&mut sink));
+            link.version(lane).protection.decorate(response, &mut Edits::new(&mut sink));
         }
         decoration
     }

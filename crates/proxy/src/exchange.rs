@@ -187,7 +187,7 @@ impl<'a> Exchange<'a> {
                 flight.chain(),
                 &request,
                 &mut flight.judgement.borrow_mut(),
-                || flight.worker.random(),
+                &flight.worker,
             );
             if !matches!(flow, Flow::Read) {
                 flight.keep_sample(&request);

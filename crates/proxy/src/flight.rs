@@ -141,12 +141,12 @@ impl Flight {
         if sampled.is_empty() || self.sample.borrow().is_some() {
             return;
         }
-        let modes = &self.view.snapshot.modes;
-        let links = sampled.iter().map(|index| {
+        let (modes, budget) = (&self.view.snapshot.modes, self.view.snapshot.check_budget);
+        let links = sampled.iter().map(|(index, lane)| {
             let link = self.chain().link(*index);
-            (link.clone(), modes.get(link.rule))
+            (link.clone(), *lane, modes.get(link.rule))
         });
-        match self.worker.sampled(|| Sample::of(request, links.collect())) {
+        match self.worker.sampled(|| Sample::of(request, links.collect(), budget)) {
             Some(sample) => *self.sample.borrow_mut() = Some(sample),
             None => self.worker.shard.samples_dropped.add(1),
         }
@@ -182,7 +182,7 @@ impl Flight {
         let ending = self.ending.get().unwrap_or(ending);
         let worker = &self.worker;
         let now = worker.now();
-        let judgement = self.judgement.borrow();
+        let mut judgement = self.judgement.borrow_mut();
         let chain = self.chain();
         let status = self.status.get();
         judgement.settle(chain, ending.was_success(status));
@@ -215,6 +215,7 @@ impl Flight {
             (Some(asked), None) => now.since(asked),
             _ => std::time::Duration::ZERO,
         };
+        judgement.settle_aside(waited, self.request_bytes.get());
         let series = Series {
             route: chain.route(),
             method: self.method,
@@ -246,6 +247,7 @@ impl Flight {
             request_bytes: self.request_bytes.get(),
             response_bytes: self.response_bytes.get(),
             verdicts: judgement.verdicts,
+            marks: judgement.marks,
             reason: reason.or(self.failure.get()),
             upstream: self.upstream.get(),
         };

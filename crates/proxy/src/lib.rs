@@ -35,6 +35,7 @@ pub use gateway::{Evidence, Gateway, GatewayOptions, Publisher, StartError};
 pub use learn::Sampling;
 pub use notes::{Note, NoteSource};
 pub use snapshot::{
-    Announcement, ConnectionLimits, Link, ModeTable, Operation, Operations, Route, Snapshot, slug,
+    Announcement, ConnectionLimits, Link, ModeTable, Modes, Operation, Operations, Route, Snapshot,
+    Version, slug,
 };
 pub use stats::Shard;

@@ -200,7 +200,7 @@ impl GatewayMetrics {
         )?;
         let mut known = BTreeSet::new();
         for link in snapshot.links().filter(|link| known.insert(link.rule)) {
-            for (finding, total) in link.protection.counts() {
+            for (finding, total) in link.current.protection.counts() {
                 let labels = [
                     ("protection", REGISTRY[link.position].name),
                     ("rule", &*link.rule_name),

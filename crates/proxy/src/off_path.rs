@@ -15,13 +15,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use seaworthy_policy::Moment;
 use seaworthy_policy::client::Client;
 use seaworthy_policy::content::{Body, Content, Unread};
+use seaworthy_policy::evidence::Lane;
 use seaworthy_policy::mode::Mode;
 use seaworthy_policy::problem::Denial;
 use seaworthy_policy::protection::{BodyLength, Effects, Outcome, Request, Scheme};
@@ -47,7 +48,9 @@ const SAMPLE_BYTES: usize = 2 << 10;
 
 /// A request as it was when the chain met the rules in `links`.
 pub(crate) struct Sample {
-    links: Vec<(Link, Mode)>,
+    links: Vec<(Link, Lane, Mode)>,
+    /// What a check may take.
+    budget: Duration,
     method: Method,
     target: Target,
     authority: String,
@@ -72,7 +75,11 @@ enum Kept {
 
 impl Sample {
     /// `None` where the body is larger than what is kept.
-    pub(crate) fn of(request: &Request<'_>, links: Vec<(Link, Mode)>) -> Option<Self> {
+    pub(crate) fn of(
+        request: &Request<'_>,
+        links: Vec<(Link, Lane, Mode)>,
+        budget: Duration,
+    ) -> Option<Self> {
         let content = match request.content {
             Content::Unasked => Kept::Unasked,
             Content::Empty => Kept::Empty,
@@ -85,6 +92,7 @@ impl Sample {
         };
         Some(Self {
             links,
+            budget,
             method: request.method.clone(),
             target: request.target.clone(),
             authority: request.authority.to_owned(),
@@ -255,15 +263,21 @@ impl Judge {
             now: sample.now,
             unix_s: sample.unix_s,
         };
-        for (link, mode) in &sample.links {
+        for (link, lane, mode) in &sample.links {
             // One request must not end the judging of all others.
-            let check = || link.protection.check(&request, &mut Effects::default());
-            let verdict = match catch_unwind(AssertUnwindSafe(check)) {
+            let version = link.version(*lane);
+            let check = || version.protection.check(&request, &mut Effects::default());
+            let began = Instant::now();
+            let outcome = catch_unwind(AssertUnwindSafe(check));
+            let is_slow = began.elapsed() > sample.budget;
+            let verdict = match outcome {
                 Ok(Outcome::NotApplicable) => continue,
                 Ok(Outcome::Allow | Outcome::Answer(_)) => Verdict::Allow,
                 Ok(Outcome::Deny(denial)) => {
-                    self.note(&sample.client, &record, link, &denial);
-                    record.reason.get_or_insert(denial.code);
+                    if *lane == Lane::Current {
+                        self.note(&sample.client, &record, link, &denial);
+                        record.reason.get_or_insert(denial.code);
+                    }
                     Verdict::WouldDeny
                 }
                 Err(_) => {
@@ -271,7 +285,14 @@ impl Judge {
                     continue;
                 }
             };
+            if *lane == Lane::Next {
+                record.marks.next.set(link.position, verdict);
+                continue;
+            }
             record.verdicts.set(link.position, verdict);
+            if is_slow {
+                record.marks.slow.insert(link.position);
+            }
             self.shard.samples_judged.add(1);
             self.shard.decision(link.rule, *mode, verdict);
             if verdict == Verdict::WouldDeny && record.ending.was_success(record.status) {
@@ -292,15 +313,15 @@ impl Judge {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
-    use std::time::Duration;
 
     use seaworthy_policy::client::ClientKey;
     use seaworthy_policy::consumer::ConsumerKind;
     use seaworthy_policy::problem::Code;
     use seaworthy_policy::protection::Protection;
-    use seaworthy_policy::record::{Ending, MethodLabel, RuleId};
+    use seaworthy_policy::record::{Ending, Marks, MethodLabel, RuleId};
 
     use super::*;
+    use crate::snapshot::Version;
 
     /// Waits for a word in each of its checks, once it has said that it has begun, and says what
     /// it is told to say.
@@ -339,6 +360,9 @@ mod tests {
         begun: Receiver<()>,
     }
 
+    /// More than any check of a test takes.
+    const BUDGET: Duration = Duration::from_secs(3600);
+
     /// An end that no test reaches.
     fn far() -> Instant {
         Instant::now() + Duration::from_secs(3600)
@@ -353,8 +377,8 @@ mod tests {
             position: 3,
             rule: RuleId(5),
             rule_name: "told".into(),
-            protection: Arc::new(told),
-            sampling: None,
+            current: Version { protection: Arc::new(told), sampling: None },
+            next: None,
             announcement: None,
         };
         Stand { off_path, shard, evidence, link, say, begun }
@@ -404,10 +428,11 @@ mod tests {
             request_bytes: 3,
             response_bytes: 0,
             verdicts: Default::default(),
+            marks: Marks::default(),
             reason: None,
             upstream: None,
         };
-        let sample = Sample::of(&request, vec![(link.clone(), Mode::Warn)]);
+        let sample = Sample::of(&request, vec![(link.clone(), Lane::Current, Mode::Warn)], BUDGET);
         Box::new(Late { sample: sample.unwrap(), record })
     }
 
@@ -528,7 +553,7 @@ mod tests {
                 now: Moment::START,
                 unix_s: 0,
             };
-            assert_eq!(Sample::of(&request, Vec::new()).is_some(), kept, "{name}");
+            assert_eq!(Sample::of(&request, Vec::new(), BUDGET).is_some(), kept, "{name}");
         }
     }
 }

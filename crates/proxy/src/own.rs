@@ -11,13 +11,13 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, VARY};
 use http::{HeaderValue, Method, StatusCode};
 use seaworthy_policy::content::Unread;
-use seaworthy_policy::mode::Mode;
 use seaworthy_policy::problem::{self, Code, Denial, Rendering};
 use seaworthy_policy::protection::{Answer, Request};
 use seaworthy_policy::record::Verdict;
 use seaworthy_policy::target::OWN_PREFIX;
 
 use crate::body::{BodyEnded, Held, RequestBody};
+use crate::chain::{self, Stance};
 use crate::exchange::page;
 use crate::flight::Flight;
 
@@ -61,11 +61,13 @@ pub(crate) async fn answer(
     }
     let body = read(flight, &mut body).await?;
     for link in flight.chain().links() {
-        let mode = snapshot.modes.get(link.rule);
-        if mode == Mode::Off {
+        let Some(Stance { lane, .. }) = chain::stance(snapshot, link, flight.client.key) else {
             continue;
-        }
-        let Some(served) = link.protection.serve(path, request, &body) else { continue };
+        };
+        let mode = snapshot.modes.get(link.rule);
+        let Some(served) = link.version(lane).protection.serve(path, request, &body) else {
+            continue;
+        };
         if let Some(more) = served.would_deny.checked_sub(1) {
             // The record itself carries one.
             flight.judgement.borrow_mut().verdicts.set(link.position, Verdict::WouldDeny);

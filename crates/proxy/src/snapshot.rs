@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use seaworthy_policy::client::ClientResolver;
 use seaworthy_policy::consumer::ConsumersConfig;
+use seaworthy_policy::evidence::Lane;
 use seaworthy_policy::mode::{Buckets, Mode};
 use seaworthy_policy::protection::Protection;
 use seaworthy_policy::record::{RouteId, RuleId};
@@ -31,6 +32,8 @@ pub struct Snapshot {
     /// The service's operations that have rules of their own.
     pub operations: Option<Operations>,
     pub modes: ModeTable,
+    /// What a check may take; slower ones are counted.
+    pub check_budget: Duration,
     pub upstreams: Arc<Upstreams>,
     pub limits: ConnectionLimits,
     /// HTTPS where there is one; taken up by new connections.
@@ -144,12 +147,37 @@ pub struct Link {
     pub position: usize,
     pub rule: RuleId,
     pub rule_name: Arc<str>,
+    /// What has the rule's mode.
+    pub current: Version,
+    /// What is to take its place: judged beside it, and enforced for a share of its own.
+    pub next: Option<Version>,
+    /// What the client of a request that would be denied is told.
+    pub announcement: Option<Arc<Announcement>>,
+}
+
+/// The protection of a rule with certain settings.
+#[derive(Clone)]
+pub struct Version {
     pub protection: Arc<dyn Protection>,
     /// One of so many requests is judged, and off the path, where the rule only judges; see
     /// [`Protection::sampling`].
     pub sampling: Option<NonZeroU32>,
-    /// What the client of a request that would be denied is told.
-    pub announcement: Option<Arc<Announcement>>,
+}
+
+impl From<Arc<dyn Protection>> for Version {
+    fn from(protection: Arc<dyn Protection>) -> Self {
+        let sampling = protection.sampling();
+        Self { protection, sampling }
+    }
+}
+
+impl Link {
+    pub(crate) fn version(&self, lane: Lane) -> &Version {
+        match (lane, &self.next) {
+            (Lane::Next, Some(next)) => next,
+            _ => &self.current,
+        }
+    }
 }
 
 /// A notice in the response's header that a rule is going to be enforced.
@@ -177,26 +205,48 @@ impl std::fmt::Debug for Link {
     }
 }
 
-/// The mode in force of each rule, by its id.
+/// The modes in force of one rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Modes {
+    pub current: Mode,
+    /// That of the version that is to take the rule's place, where there is one.
+    pub next: Mode,
+}
+
+impl Modes {
+    const OFF: Self = Self { current: Mode::Off, next: Mode::Off };
+}
+
+impl From<Mode> for Modes {
+    fn from(current: Mode) -> Self {
+        Self { current, ..Self::OFF }
+    }
+}
+
+/// The modes in force of each rule, by its id.
 #[derive(Clone, Debug, Default)]
-pub struct ModeTable(Vec<Mode>);
+pub struct ModeTable(Vec<Modes>);
 
 impl ModeTable {
     /// A rule that is not among `modes` is off.
-    pub fn new(modes: impl IntoIterator<Item = (RuleId, Mode)>) -> Self {
+    pub fn new(modes: impl IntoIterator<Item = (RuleId, Modes)>) -> Self {
         let mut table = Self::default();
-        for (rule, mode) in modes {
+        for (rule, modes) in modes {
             let index = usize::from(rule.0);
             if table.0.len() <= index {
-                table.0.resize(index + 1, Mode::Off);
+                table.0.resize(index + 1, Modes::OFF);
             }
-            table.0[index] = mode;
+            table.0[index] = modes;
         }
         table
     }
 
     pub fn get(&self, rule: RuleId) -> Mode {
-        self.0.get(usize::from(rule.0)).copied().unwrap_or(Mode::Off)
+        self.of(rule).current
+    }
+
+    pub fn of(&self, rule: RuleId) -> Modes {
+        self.0.get(usize::from(rule.0)).copied().unwrap_or(Modes::OFF)
     }
 }
 

@@ -16,18 +16,21 @@ mod batch;
 mod config;
 mod consumer_counts;
 mod consumers;
+mod evidence;
 #[cfg(test)]
 mod fixture;
 mod health;
 mod histogram;
 mod inbox;
 mod insert;
+mod observations;
 mod requests;
 mod retention;
 mod sampler;
 mod shapes;
 mod summaries;
 mod tally;
+mod ticks;
 mod writer;
 
 use std::hash::{BuildHasher, RandomState};
@@ -46,6 +49,7 @@ pub use self::consumers::{
     ConsumerFilter, ConsumerObjections, ConsumerPageKey, ConsumerRow, ConsumersPage, Harmed,
     NamedCount, NamedCounts, RuleFilter, RuleImpact,
 };
+pub use self::evidence::{StoredEvidence, StoredPair};
 pub use self::health::StoreHealth;
 pub use self::histogram::{LATENCY_BOUNDS_US, LATENCY_BUCKETS, LatencyHistogram};
 use self::inbox::{Answer, Inbox, Work};

@@ -10,7 +10,7 @@ use seaworthy_policy::mode::{Mode, ModeSetting};
 use seaworthy_policy::names::Names;
 use seaworthy_policy::problem::Code;
 use seaworthy_policy::record::{
-    Ending, MethodLabel, RequestRecord, RouteId, Verdict, Verdicts, clip,
+    Ending, Marks, MethodLabel, RequestRecord, RouteId, Verdict, Verdicts, clip,
 };
 use seaworthy_policy::registry;
 use seaworthy_store::telemetry::TelemetryConfig;
@@ -179,6 +179,7 @@ fn record(started_unix_ms: i64, verdict: Verdict) -> RequestRecord {
         request_bytes: 0,
         response_bytes: 0,
         verdicts,
+        marks: Marks::default(),
         reason: Some(Code::RateLimited),
         upstream: None,
     }

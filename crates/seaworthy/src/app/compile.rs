@@ -2,6 +2,7 @@
 //! their state (buckets, counters) over a reload, upstreams their health and connections.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use jiff::Timestamp;
@@ -17,10 +18,15 @@ use seaworthy_proxy::upstream::health::HealthChecks;
 use seaworthy_proxy::upstream::{
     EjectionPolicy, HostHeader, UpstreamOptions, UpstreamProtocol, UpstreamSpec, Upstreams,
 };
-use seaworthy_proxy::{ConnectionLimits, Link, ModeTable, Operation, Operations, Route, Snapshot};
+use seaworthy_proxy::{
+    ConnectionLimits, Link, ModeTable, Operation, Operations, Route, Snapshot, Version,
+};
 
 use super::{announce, tls};
 use crate::config::{Announce, Config, HostPolicy, Protocol};
+
+/// What a check may take before it counts as slow.
+const CHECK_BUDGET: Duration = Duration::from_millis(1);
 
 /// A compiled rule, kept to be used again by the next config.
 #[derive(Clone)]
@@ -79,7 +85,7 @@ pub(crate) fn compile(
     let is_met = |link: &Link| {
         let owns =
             |operation: &Operation| operation.links.iter().any(|own| own.position == link.position);
-        !link.protection.is_inert()
+        !link.current.protection.is_inert()
             || operations.as_ref().is_some_and(|known| known.list.iter().any(owns))
     };
     for route in &mut routes {
@@ -87,7 +93,7 @@ pub(crate) fn compile(
     }
     let table = RouteTable::build(config.routes.iter().map(|route| &route.pattern).zip(1..), 0)?;
     ground.names.put_in_force(compiler.rules.iter().map(|rule| rule.id));
-    let modes = ModeTable::new(compiler.rules.iter().map(|rule| (rule.id, rule.mode)));
+    let modes = ModeTable::new(compiler.rules.iter().map(|rule| (rule.id, rule.mode.into())));
     let listen = &config.listen;
     let snapshot = Snapshot {
         generation: 0,
@@ -99,6 +105,7 @@ pub(crate) fn compile(
         routes,
         operations,
         modes,
+        check_budget: CHECK_BUDGET,
         upstreams: Arc::new(upstreams(config, before.map(|(_, upstreams)| upstreams))?),
         limits: ConnectionLimits {
             timeout_head: listen.head_timeout.as_duration(),
@@ -264,8 +271,8 @@ impl Compiler<'_> {
             sources: self.sources.fingerprint(&(entry.sources)(protect)),
             protection: Arc::clone(&protection),
         });
-        let sampling = protection.sampling();
-        Link { position, rule: id, rule_name, protection, sampling, announcement }
+        let current = Version::from(protection);
+        Link { position, rule: id, rule_name, current, next: None, announcement }
     }
 }
 

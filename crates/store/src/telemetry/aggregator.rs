@@ -9,25 +9,28 @@
 //! 4. Harm is a would-deny whose request was then answered with 2xx or 3xx, or switched
 //!    protocols (101): a real client would have been broken.
 //! 5. Clients are counted by day, with what they called themselves and which rules objected
-//!    ([`Consumers`]).
+//!    (`consumer_counts.rs`).
 //! 6. Records that the ring had no room for are noted for the minutes since the last flush.
 //!
-//! A counted request finds its counters with one hash; it allocates nothing unless it is the
+//! 7. What rules said is counted by tick, too ([`Ticks`]), as the evidence that moves modes.
+//!
+//! A counted request finds its counters with two hashes; it allocates nothing unless it is the
 //! first of its kind in its minute.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use seaworthy_policy::evidence::TickEvidence;
 use seaworthy_policy::learn::Shape;
 use seaworthy_policy::names::Names;
-use seaworthy_policy::record::{RequestRecord, RouteId, Tenant, Verdict};
-use seaworthy_policy::registry::REGISTRY;
+use seaworthy_policy::quantity::Period;
+use seaworthy_policy::record::{RequestRecord, Tenant};
 
-use super::batch::{Batch, Minute, Rollup, RollupKey, RuleCounts};
+use super::batch::{Batch, Minute, Rollup, RollupKey};
 use super::config::TelemetryConfig;
-use super::consumer_counts::Consumers;
 use super::sampler::Sampler;
 use super::shapes::Shapes;
+use super::ticks::Ticks;
 
 /// Tenants that the rollups of one minute tell apart.
 pub const TENANTS_MAX: usize = 256;
@@ -46,9 +49,8 @@ const MINUTES_MAX: usize = 8;
 /// See [`Telemetry::aggregator`](super::Telemetry::aggregator).
 #[derive(Debug)]
 pub struct Aggregator {
-    names: Arc<Names>,
     minutes: Vec<OpenMinute>,
-    consumers: Consumers,
+    ticks: Ticks,
     sampler: Sampler,
     shapes: Shapes,
     flushed_unix_ms: i64,
@@ -60,17 +62,14 @@ struct OpenMinute {
     tenants: HashSet<Tenant>,
     /// Kept when they are flushed, at zero: the next request of the kind finds them again.
     rollups: HashMap<RollupKey, Rollup>,
-    /// By the route whose settings held and the route itself, then by registry position.
-    verdicts: HashMap<(RouteId, RouteId), Vec<RuleCounts>>,
 }
 
 impl Aggregator {
     /// `seed` chooses the sample; `now_unix_ms` is from when on the budget of rows is earned.
     pub fn new(config: &TelemetryConfig, names: Arc<Names>, seed: u64, now_unix_ms: i64) -> Self {
         Self {
-            names,
             minutes: Vec::with_capacity(MINUTES_MAX),
-            consumers: Consumers::default(),
+            ticks: Ticks::new(names, millis(config.tick)),
             sampler: Sampler::new(config, seed),
             shapes: Shapes::default(),
             flushed_unix_ms: now_unix_ms,
@@ -80,7 +79,7 @@ impl Aggregator {
     pub fn observe(&mut self, record: &RequestRecord) {
         let ended_ms = record.started_unix_ms.saturating_add(i64::from(record.duration_us / 1000));
         self.minute(Minute::of_unix_ms(ended_ms)).count(record);
-        self.consumers.count(record, ended_ms, &self.names);
+        self.ticks.count(record, ended_ms);
         self.sampler.offer(record);
     }
 
@@ -92,12 +91,12 @@ impl Aggregator {
     /// Hands over what came since the last flush. `records_dropped` is how many records the
     /// ring had no room for in that time.
     pub fn flush(&mut self, now_unix_ms: i64, records_dropped: u64) -> Batch {
-        let consumers = std::mem::take(&mut self.consumers);
         let shapes = std::mem::take(&mut self.shapes);
-        let mut batch = Batch { consumers, shapes, ..Batch::default() };
+        let mut batch = Batch { shapes, ..Batch::default() };
         for open in &mut self.minutes {
-            open.drain(&self.names, &mut batch);
+            open.drain(&mut batch);
         }
+        self.ticks.flush(&mut batch, self.flushed_unix_ms, now_unix_ms, records_dropped);
         let now = Minute::of_unix_ms(now_unix_ms);
         self.minutes.retain(|open| (now.0 - 1..=now.0 + 1).contains(&open.minute.0));
         self.sampler.drain(now_unix_ms.saturating_sub(self.flushed_unix_ms), &mut batch.rows);
@@ -110,6 +109,11 @@ impl Aggregator {
         }
         self.flushed_unix_ms = now_unix_ms;
         batch
+    }
+
+    /// The evidence of the ticks that the last flush closed, oldest first.
+    pub fn closed(&mut self) -> Vec<TickEvidence> {
+        self.ticks.closed()
     }
 
     fn minute(&mut self, minute: Minute) -> &mut OpenMinute {
@@ -126,7 +130,7 @@ impl Aggregator {
 
 impl OpenMinute {
     fn new(minute: Minute) -> Self {
-        Self { minute, tenants: HashSet::new(), rollups: HashMap::new(), verdicts: HashMap::new() }
+        Self { minute, tenants: HashSet::new(), rollups: HashMap::new() }
     }
 
     fn count(&mut self, record: &RequestRecord) {
@@ -140,7 +144,6 @@ impl OpenMinute {
             Some(rollup) => rollup.count(record),
             None => self.admit(key).count(record),
         }
-        self.judge(record);
     }
 
     /// Makes room for the first request of its kind.
@@ -154,42 +157,17 @@ impl OpenMinute {
         self.rollups.entry(key).or_default()
     }
 
-    fn judge(&mut self, record: &RequestRecord) {
-        let counts = self.verdicts.entry((record.settings, record.route)).or_default();
-        if counts.is_empty() {
-            counts.resize(REGISTRY.len(), RuleCounts::default());
-        }
-        let harmed = record.ending.was_success(record.status);
-        for (protection, counts) in counts.iter_mut().enumerate() {
-            match record.verdicts.get(protection) {
-                Verdict::NotJudged => continue,
-                Verdict::Allow => {}
-                Verdict::WouldDeny => {
-                    counts.would_deny += 1;
-                    counts.harm += u64::from(harmed);
-                }
-                Verdict::Deny => counts.denied += 1,
-            }
-            counts.evaluated += 1;
-        }
-    }
-
-    fn drain(&mut self, names: &Names, batch: &mut Batch) {
+    fn drain(&mut self, batch: &mut Batch) {
         for (key, rollup) in &mut self.rollups {
             if *rollup != Rollup::default() {
                 batch.rollups.insert((self.minute, *key), std::mem::take(rollup));
             }
         }
-        for (&(settings, route), counts) in &mut self.verdicts {
-            for (protection, counts) in counts.iter_mut().enumerate() {
-                if counts.evaluated > 0 {
-                    let rule = names.rule_for(settings, route, protection);
-                    let sum = batch.rules.entry((self.minute, rule)).or_default();
-                    sum.add(&std::mem::take(counts));
-                }
-            }
-        }
     }
+}
+
+fn millis(period: Period) -> i64 {
+    i64::try_from(period.as_duration().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// 1 to 5 as in `1xx` to `5xx`; 0 for what is no HTTP status.
@@ -209,8 +187,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
+    use seaworthy_policy::evidence::Counts;
     use seaworthy_policy::names::RuleName;
-    use seaworthy_policy::record::{RuleId, Verdicts};
+    use seaworthy_policy::record::{RouteId, RuleId, Verdict, Verdicts};
 
     use super::super::batch::Bounds;
     use super::super::fixture::{NOON_MS, record, would_be_denied};
@@ -317,8 +296,7 @@ mod tests {
             aggregator.observe(&RequestRecord { ending, status, ..would_be_denied() });
             let batch = aggregator.flush(NOON_MS + 1000, 0);
             let counts = batch.rules[&(NOON, RuleId(0))];
-            let expected = RuleCounts { evaluated: 1, would_deny: 1, denied: 0, harm };
-            assert_eq!(counts, expected, "{status}");
+            assert_eq!((counts.would_deny, counts.harm), (1, harm), "{status}");
         }
     }
 
@@ -339,7 +317,7 @@ mod tests {
         let batch = aggregator.flush(NOON_MS + 1000, 0);
         let denied = |rule| batch.rules[&(NOON, rule)].denied;
         assert_eq!((denied(own), denied(RuleId(0))), (1, 2));
-        let allowed = RuleCounts { evaluated: 3, ..RuleCounts::default() };
+        let allowed = Counts { evaluated: 3, ..Counts::default() };
         assert_eq!(batch.rules[&(NOON, RuleId(1))], allowed);
     }
 
@@ -354,13 +332,16 @@ mod tests {
     }
 
     proptest! {
-        /// However flushes fall, merging them gives what one flush would have.
+        /// However flushes fall, merging them gives what one flush would have, as long as records
+        /// come in time.
         #[test]
         fn flushes_merge_into_the_whole(
             all in proptest::collection::vec((0_u16..3, 0_i64..180_000, any::<bool>()), 0..200),
         ) {
             let (mut parts, mut whole) = (aggregator(), aggregator());
             let mut merged = Batch::default();
+            let mut all = all;
+            all.sort_by_key(|(_, at_ms, _)| *at_ms);
             for (route, at_ms, flush) in all {
                 let record = RequestRecord {
                     route: RouteId(route),

@@ -9,6 +9,7 @@ use std::collections::btree_map::BTreeMap;
 use std::collections::hash_map::{Entry, HashMap};
 use std::hash::{Hash, Hasher};
 
+use seaworthy_policy::evidence::{ClientCounts, ClientEvidence, Counts, Lane};
 use seaworthy_policy::record::{MethodLabel, RequestRecord, RouteId, RuleId, Tenant};
 
 use super::consumer_counts::{CONSUMERS_MAX, Consumers};
@@ -20,7 +21,11 @@ use super::shapes::Shapes;
 #[derive(Debug, Default)]
 pub struct Batch {
     pub(super) rollups: HashMap<(Minute, RollupKey), Rollup>,
-    pub(super) rules: HashMap<(Minute, RuleId), RuleCounts>,
+    pub(super) rules: HashMap<(Minute, RuleId), Counts>,
+    /// By the start of the tick, in Unix milliseconds.
+    pub(super) evidence: HashMap<(i64, RuleId, Lane), EvidencePart>,
+    /// Requests that are in no evidence, for each tick that they may have belonged to.
+    pub(super) gaps: BTreeMap<i64, u64>,
     pub(super) consumers: Consumers,
     /// Requests that are in no rollup.
     pub(super) dropped: BTreeMap<Minute, u64>,
@@ -83,21 +88,19 @@ impl Rollup {
     }
 }
 
-/// What one rule said of the requests it judged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct RuleCounts {
-    pub(super) evaluated: u64,
-    pub(super) would_deny: u64,
-    pub(super) denied: u64,
-    pub(super) harm: u64,
+/// What is new of a rule in a tick, and all there is of its clients.
+#[derive(Debug, Default)]
+pub(super) struct EvidencePart {
+    pub(super) fresh: Counts,
+    pub(super) clients: Vec<ClientEvidence>,
+    pub(super) other: ClientCounts,
 }
 
-impl RuleCounts {
-    pub(super) fn add(&mut self, other: &Self) {
-        self.evaluated += other.evaluated;
-        self.would_deny += other.would_deny;
-        self.denied += other.denied;
-        self.harm += other.harm;
+impl EvidencePart {
+    fn absorb(&mut self, newer: Self) {
+        self.fresh.add(&newer.fresh);
+        self.clients = newer.clients;
+        self.other = newer.other;
     }
 }
 
@@ -132,6 +135,8 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.rollups.is_empty()
             && self.rules.is_empty()
+            && self.evidence.is_empty()
+            && self.gaps.is_empty()
             && self.consumers.is_empty()
             && self.dropped.is_empty()
             && self.rows.is_empty()
@@ -139,13 +144,11 @@ impl Batch {
     }
 
     pub(super) fn note_dropped(&mut self, minute: Minute, records: u64) {
-        if records == 0 {
-            return;
-        }
-        let full = self.dropped.len() >= DROPPED_MINUTES_MAX && !self.dropped.contains_key(&minute);
-        let last = self.dropped.last_key_value().map(|(minute, _)| *minute);
-        let minute = last.filter(|_| full).unwrap_or(minute);
-        *self.dropped.entry(minute).or_default() += records;
+        note(&mut self.dropped, minute, records);
+    }
+
+    pub(super) fn note_gap(&mut self, tick: i64, records: u64) {
+        note(&mut self.gaps, tick, records);
     }
 
     /// Takes in a batch that came after this one, and returns what there was no room for.
@@ -168,6 +171,20 @@ impl Batch {
                     overflow.records += records;
                 }
             }
+        }
+        for (key, part) in newer.evidence {
+            let room = self.evidence.len() < bounds.rules;
+            match self.evidence.entry(key) {
+                Entry::Occupied(mut there) => there.get_mut().absorb(part),
+                Entry::Vacant(free) if room => {
+                    free.insert(part);
+                }
+                // Its requests are lost to the rules as well, and counted there.
+                Entry::Vacant(_) => self.note_gap(key.0, part.fresh.evaluated),
+            }
+        }
+        for (tick, records) in newer.gaps {
+            self.note_gap(tick, records);
         }
         for ((minute, rule), counts) in newer.rules {
             let room = self.rules.len() < bounds.rules;
@@ -193,6 +210,15 @@ impl Batch {
         overflow.rows = excess as u64;
         overflow
     }
+}
+
+fn note<K: Ord + Copy>(dropped: &mut BTreeMap<K, u64>, at: K, records: u64) {
+    if records == 0 {
+        return;
+    }
+    let full = dropped.len() >= DROPPED_MINUTES_MAX && !dropped.contains_key(&at);
+    let last = dropped.last_key_value().map(|(at, _)| *at);
+    *dropped.entry(last.filter(|_| full).unwrap_or(at)).or_default() += records;
 }
 
 /// What was let go for want of room.

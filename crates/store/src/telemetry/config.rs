@@ -23,6 +23,9 @@ pub struct TelemetryConfig {
     /// How often what was counted is handed to the writer. Default: 1 second, which is also
     /// what a crash can lose.
     pub flush_every: Period,
+    /// The time over which the evidence of a rule is added up. Default: 1 minute. A demonstration
+    /// makes it shorter; a store keeps evidence of one length.
+    pub tick: Period,
 }
 
 impl Default for TelemetryConfig {
@@ -33,6 +36,7 @@ impl Default for TelemetryConfig {
             rollup_retention: Period::secs(90 * 24 * 3600),
             size_max: ByteSize::mib(1024),
             flush_every: Period::secs(1),
+            tick: Period::secs(60),
         }
     }
 }
@@ -77,6 +81,12 @@ impl TelemetryConfig {
                 "expected \"1m\" to \"3650d\"",
             ),
             (self.size_max >= SIZE_MIN, "size_max", "expected at least \"8MiB\""),
+            (
+                within(self.tick, 1000, 60_000)
+                    && 60_000 % self.tick.as_duration().as_millis() == 0,
+                "tick",
+                "expected \"1s\" to \"1m\", a whole part of a minute",
+            ),
             (within(self.flush_every, 100, 60_000), "flush_every", "expected \"100ms\" to \"60s\""),
         ];
         checks
@@ -101,12 +111,13 @@ mod tests {
             retention: Period::secs(0),
             rollup_retention: Period::secs(59),
             size_max: ByteSize(1),
+            tick: Period::secs(7),
             flush_every: Period::secs(3600),
         };
         let keys: Vec<_> = nonsense.faults().iter().map(|fault| fault.key).collect();
         assert_eq!(
             keys,
-            ["rows_per_second", "retention", "rollup_retention", "size_max", "flush_every"]
+            ["rows_per_second", "retention", "rollup_retention", "size_max", "tick", "flush_every"]
         );
     }
 

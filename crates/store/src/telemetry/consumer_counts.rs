@@ -15,10 +15,9 @@ use std::ops::AddAssign;
 
 use seaworthy_policy::client::ClientKey;
 use seaworthy_policy::consumer::{Agent, ConsumerKind};
-use seaworthy_policy::names::Names;
-use seaworthy_policy::record::{RequestRecord, RouteId, RuleId, Tenant, Verdict};
-use seaworthy_policy::registry::REGISTRY;
+use seaworthy_policy::record::{RouteId, RuleId, Tenant, Verdict};
 
+use super::observations::{Observation, Seen};
 use super::tally::Tally;
 
 /// Clients that are told apart: in the file, and in a batch on its way to it.
@@ -72,6 +71,20 @@ impl AddAssign for Objections {
     }
 }
 
+/// Requests for one route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Visits {
+    pub(super) count: u64,
+    pub(super) last_unix_ms: i64,
+}
+
+impl AddAssign for Visits {
+    fn add_assign(&mut self, other: Self) {
+        self.count += other.count;
+        self.last_unix_ms = self.last_unix_ms.max(other.last_unix_ms);
+    }
+}
+
 /// The requests of one client on one day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ConsumerCounts {
@@ -81,7 +94,7 @@ pub(super) struct ConsumerCounts {
     pub(super) last: (i64, ConsumerKind),
     pub(super) agents: Tally<Agent, u64, AGENTS_MAX>,
     pub(super) tenants: Tally<Tenant, u64, TENANTS_MAX>,
-    pub(super) routes: Tally<RouteId, u64, ROUTES_MAX>,
+    pub(super) routes: Tally<RouteId, Visits, ROUTES_MAX>,
     pub(super) rules: Tally<RuleId, Objections, RULES_MAX>,
 }
 
@@ -100,26 +113,22 @@ impl Default for ConsumerCounts {
 }
 
 impl ConsumerCounts {
-    fn count(&mut self, record: &RequestRecord, ended_ms: i64, names: &Names) {
-        self.requests += 1;
-        self.first_unix_ms = self.first_unix_ms.min(ended_ms);
-        self.last = self.last.max((ended_ms, record.kind));
-        self.agents.add(record.agent, 1);
-        self.tenants.add(record.tenant, 1);
-        self.routes.add(record.route, 1);
-        let verdicts = record.verdicts;
-        if !verdicts.any(Verdict::WouldDeny) && !verdicts.any(Verdict::Deny) {
-            return;
-        }
-        let harm = u64::from(record.ending.was_success(record.status));
-        for protection in 0..REGISTRY.len() {
-            let objections = match verdicts.get(protection) {
-                Verdict::WouldDeny => Objections { would_deny: 1, harm, denied: 0 },
-                Verdict::Deny => Objections { denied: 1, ..Objections::default() },
+    fn count(&mut self, seen: Seen, one: &Observation, rule: impl FnMut(usize) -> RuleId) {
+        let (count, mut rule) = (seen.count, rule);
+        self.requests += count;
+        self.first_unix_ms = self.first_unix_ms.min(seen.first_unix_ms);
+        self.last = self.last.max((seen.last_unix_ms, one.kind));
+        self.agents.add(one.agent, count);
+        self.tenants.add(one.tenant, count);
+        self.routes.add(one.route, Visits { count, last_unix_ms: seen.last_unix_ms });
+        let harm = if one.success { count } else { 0 };
+        for (protection, verdict) in one.verdicts.judged() {
+            let objections = match verdict {
+                Verdict::WouldDeny => Objections { would_deny: count, harm, denied: 0 },
+                Verdict::Deny => Objections { denied: count, ..Objections::default() },
                 Verdict::NotJudged | Verdict::Allow => continue,
             };
-            let rule = names.rule_for(record.settings, record.route, protection);
-            self.rules.add(rule, objections);
+            self.rules.add(rule(protection), objections);
         }
     }
 
@@ -147,9 +156,15 @@ impl Consumers {
         self.known.is_empty() && self.others.is_empty()
     }
 
-    pub(super) fn count(&mut self, record: &RequestRecord, ended_ms: i64, names: &Names) {
-        let key = (Day::of_unix_ms(ended_ms), record.client);
-        self.place(key, CONSUMERS_MAX).count(record, ended_ms, names);
+    /// Counts requests; `rule` names the rule of a protection that judged them.
+    pub(super) fn count(
+        &mut self,
+        one: &Observation,
+        seen: Seen,
+        rule: impl FnMut(usize) -> RuleId,
+    ) {
+        let key = (Day::of_unix_ms(seen.last_unix_ms), one.client);
+        self.place(key, CONSUMERS_MAX).count(seen, one, rule);
     }
 
     pub(super) fn absorb(&mut self, newer: Self, max: usize) {
@@ -186,15 +201,17 @@ impl Consumers {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::fixture::{NOON_MS, denied, record, would_be_denied};
+    use seaworthy_policy::record::RequestRecord;
+
+    use super::super::fixture::{NOON_MS, count_client, denied, record, would_be_denied};
     use super::*;
 
     const TODAY: Day = Day(NOON_MS / Day::MS);
 
     fn counted(records: &[RequestRecord]) -> Consumers {
-        let (names, mut consumers) = (Names::new(), Consumers::default());
+        let mut consumers = Consumers::default();
         for record in records {
-            consumers.count(record, record.started_unix_ms, &names);
+            count_client(&mut consumers, record, record.started_unix_ms);
         }
         consumers
     }
@@ -228,7 +245,8 @@ mod tests {
         assert_eq!(counts.last, (NOON_MS + 9, ConsumerKind::External));
         assert!(counts.agents.iter().eq(&[(Agent::from("desk/1").unwrap(), 5)]));
         assert!(counts.tenants.iter().eq(&[(Tenant::from("acme").unwrap(), 5)]));
-        assert!(counts.routes.iter().eq(&[(RouteId(0), 5)]));
+        let visits = Visits { count: 5, last_unix_ms: NOON_MS + 9 };
+        assert!(counts.routes.iter().eq(&[(RouteId(0), visits)]));
         let said = Objections { would_deny: 2, denied: 1, harm: 1 };
         assert!(counts.rules.iter().eq(&[(RuleId(0), said)]));
     }

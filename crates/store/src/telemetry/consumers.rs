@@ -23,6 +23,7 @@ use super::batch::Minute;
 use super::consumer_counts::{AGENTS_MAX, CONSUMERS_MAX, Day, ROUTES_MAX, TENANTS_MAX};
 use super::insert::{CLIENT_OTHER, NAME_OTHER};
 use super::requests::{FilterError, PageLimit, serde_as_text};
+use super::summaries::unsigned;
 use crate::error::StoreError;
 
 /// Which clients to list; what is `None` does not matter.
@@ -411,12 +412,6 @@ fn read_row(row: &Row<'_>, first: usize) -> rusqlite::Result<ConsumerRow> {
         routes: NamedCounts::default(),
         objections: Vec::new(),
     })
-}
-
-/// A count; the sum of nothing is 0.
-fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    let count: Option<i64> = row.get(column)?;
-    Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
 }
 
 impl RuleFilter {

@@ -4,8 +4,12 @@ use seaworthy_policy::client::ClientKey;
 use seaworthy_policy::consumer::{Agent, ConsumerKind};
 use seaworthy_policy::problem::Code;
 use seaworthy_policy::record::{
-    Ending, MethodLabel, PathText, RequestId, RequestRecord, RouteId, Tenant, Verdict, Verdicts,
+    Ending, Marks, MethodLabel, PathText, RequestId, RequestRecord, RouteId, RuleId, Tenant,
+    Verdict, Verdicts,
 };
+
+use super::consumer_counts::Consumers;
+use super::observations::{Observation, Seen};
 
 /// 2026-01-01T12:00:00Z.
 pub(super) const NOON_MS: i64 = 1_767_268_800_000;
@@ -32,6 +36,7 @@ pub(super) fn record() -> RequestRecord {
         request_bytes: 10,
         response_bytes: 900,
         verdicts,
+        marks: Marks::default(),
         reason: None,
         upstream: Some(0),
     }
@@ -65,4 +70,10 @@ pub(super) fn would_be_denied() -> RequestRecord {
     let mut record = RequestRecord { reason: Some(Code::RateLimited), ..record() };
     record.verdicts.set(0, Verdict::WouldDeny);
     record
+}
+
+/// Counts `record` for its client, by the service's own rules.
+pub(super) fn count_client(consumers: &mut Consumers, record: &RequestRecord, ended_ms: i64) {
+    let seen = Seen { count: 1, first_unix_ms: ended_ms, last_unix_ms: ended_ms };
+    consumers.count(&Observation::of(record), seen, |protection| RuleId(protection as u16));
 }

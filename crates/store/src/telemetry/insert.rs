@@ -1,6 +1,7 @@
 //! Writing one batch, in one transaction: counts add to what is there, rows are appended.
 
 mod consumers;
+mod evidence;
 
 use std::collections::HashMap;
 
@@ -20,6 +21,8 @@ use super::summaries::LATENCY_COLUMNS;
 pub(super) struct Ids {
     routes: HashMap<RouteId, i64>,
     rules: HashMap<RuleId, i64>,
+    /// This process, in what it replaces of its own.
+    run: i64,
 }
 
 /// All of `batch`, or none of it.
@@ -33,6 +36,7 @@ pub(super) fn write(
         write_rollups(&transaction, batch, names, ids)?;
         write_rules(&transaction, batch, names, ids)?;
         consumers::write(&transaction, &batch.consumers, names, ids, CONSUMERS_MAX)?;
+        evidence::write(&transaction, batch, names, ids)?;
         write_dropped(&transaction, batch)?;
         write_rows(&transaction, batch, names, ids)?;
         batch.shapes.write(&transaction)?;
@@ -40,7 +44,7 @@ pub(super) fn write(
     });
     if written.is_err() {
         // Ids that were given out in the transaction are gone with it.
-        *ids = Ids::default();
+        *ids = Ids::new(ids.run);
     }
     written
 }
@@ -184,6 +188,10 @@ fn integer(n: u64) -> i64 {
 }
 
 impl Ids {
+    pub(super) fn new(run: i64) -> Self {
+        Self { run, ..Self::default() }
+    }
+
     fn route(
         &mut self,
         transaction: &Transaction<'_>,

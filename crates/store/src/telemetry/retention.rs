@@ -3,7 +3,7 @@
 //!
 //! 1. Request rows older than `retention` go, then rollups older than `rollup_retention`, then
 //!    the days of clients that are as old, with the clients that were not seen since, and shapes
-//!    that were not seen for as long.
+//!    that were not seen for as long. Evidence is as old as the rollups.
 //! 2. While the live pages take more than `size_max`, the oldest request rows go; when there
 //!    are none left, the oldest minutes of the rollups, or days of clients that are older, and
 //!    then the oldest shapes.
@@ -112,6 +112,9 @@ fn delete_minutes(connection: &Connection, until: Minute) -> rusqlite::Result<us
         "SELECT min(minute) FROM (\
          SELECT min(minute) AS minute FROM rollup UNION ALL \
          SELECT min(minute) FROM rule_rollup UNION ALL \
+         SELECT min(start_ms) / 60000 FROM evidence UNION ALL \
+         SELECT min(start_ms) / 60000 FROM evidence_client UNION ALL \
+         SELECT min(start_ms) / 60000 FROM evidence_gap UNION ALL \
          SELECT min(minute) FROM dropped_record)",
     )?;
     let mut deleted = 0;
@@ -121,6 +124,14 @@ fn delete_minutes(connection: &Connection, until: Minute) -> rusqlite::Result<us
         for table in ["rollup", "rule_rollup", "dropped_record"] {
             deleted += connection
                 .prepare_cached(&format!("DELETE FROM {table} WHERE minute = ?"))?
+                .execute([minute])?;
+        }
+        for table in ["evidence", "evidence_client", "evidence_gap"] {
+            deleted += connection
+                .prepare_cached(&format!(
+                    "DELETE FROM {table} WHERE start_ms >= ?1 * 60000 \
+                     AND start_ms < (?1 + 1) * 60000"
+                ))?
                 .execute([minute])?;
         }
     }
@@ -212,11 +223,12 @@ mod tests {
     use std::path::Path;
 
     use seaworthy_policy::client::ClientKey;
+    use seaworthy_policy::evidence::{ClientCounts, Lane};
     use seaworthy_policy::names::Names;
-    use seaworthy_policy::record::{MethodLabel, RequestRecord, RouteId, Tenant};
+    use seaworthy_policy::record::{MethodLabel, RequestRecord, RouteId, RuleId, Tenant};
 
-    use super::super::batch::{Batch, Rollup, RollupKey, SampledRow};
-    use super::super::fixture::{NOON_MS, record, would_be_denied};
+    use super::super::batch::{Batch, EvidencePart, Rollup, RollupKey, SampledRow};
+    use super::super::fixture::{NOON_MS, count_client, record, would_be_denied};
     use super::super::insert::{Ids, write};
     use super::super::{SCHEMA, TelemetryConfig};
     use super::*;
@@ -247,9 +259,20 @@ mod tests {
             batch.note_dropped(Minute(minute), 1);
             let client = ClientKey::Bearer((minute % 500) as u64);
             let record = RequestRecord { client, ..would_be_denied() };
-            batch.consumers.count(&record, started_unix_ms, &names);
+            count_client(&mut batch.consumers, &record, started_unix_ms);
         }
         write(connection, &batch, &names, &mut Ids::default()).unwrap();
+    }
+
+    fn fill_evidence(connection: &mut Connection, minutes: std::ops::Range<i64>) {
+        let mut batch = Batch::default();
+        for minute in minutes {
+            let other = ClientCounts { evaluated: 1, ..ClientCounts::default() };
+            let part = EvidencePart { other, ..EvidencePart::default() };
+            batch.evidence.insert((minute * Minute::MS, RuleId(0), Lane::Current), part);
+            batch.note_gap(minute * Minute::MS, 1);
+        }
+        write(connection, &batch, &Names::new(), &mut Ids::default()).unwrap();
     }
 
     fn run(connection: &mut Connection, config: &TelemetryConfig) {
@@ -266,6 +289,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut connection = open(dir.path());
         fill(&mut connection, NOON - 5000..NOON);
+        fill_evidence(&mut connection, NOON - 5000..NOON);
         let config = TelemetryConfig {
             retention: Period::secs(600),
             rollup_retention: Period::secs(6000),
@@ -278,6 +302,10 @@ mod tests {
         assert_eq!(count(&connection, "SELECT count(*) FROM rollup"), 100);
         assert_eq!(count(&connection, "SELECT min(minute) FROM rollup"), NOON - 100);
         assert_eq!(count(&connection, "SELECT min(minute) FROM dropped_record"), NOON - 100);
+        for table in ["evidence", "evidence_client", "evidence_gap"] {
+            let first = count(&connection, &format!("SELECT min(start_ms) FROM {table}"));
+            assert_eq!(first, (NOON - 100) * Minute::MS, "{table}");
+        }
     }
 
     #[test]

@@ -225,7 +225,7 @@ fn traffic(row: &Row<'_>) -> rusqlite::Result<Traffic> {
 }
 
 /// A count; the sum of nothing is 0.
-fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(super) fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let count: Option<i64> = row.get(column)?;
     Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
 }

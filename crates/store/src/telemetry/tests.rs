@@ -5,8 +5,10 @@ use std::num::NonZeroU32;
 use std::path::Path;
 
 use rusqlite::Connection;
+use seaworthy_policy::client::ClientKey;
+use seaworthy_policy::evidence::{ClientCounts, Lane, RuleEvidence};
 use seaworthy_policy::names::RuleName;
-use seaworthy_policy::record::{RequestRecord, RouteId, Tenant, Verdict};
+use seaworthy_policy::record::{Marks, RequestRecord, RouteId, Tenant, Verdict, Verdicts};
 use seaworthy_policy::registry::REGISTRY;
 
 use super::fixture::{NOON_MS, denied, failed, record, would_be_denied};
@@ -219,7 +221,7 @@ async fn filters_choose() {
     let telemetry = Telemetry::open(dir.path(), config(), names).unwrap();
     let of = |id: &str, record: RequestRecord| RequestRecord { id: id.parse().unwrap(), ..record };
     let other = Tenant::from("globex").unwrap();
-    let client = seaworthy_policy::client::ClientKey::Ip([203, 0, 113, 7].into());
+    let client = ClientKey::Ip([203, 0, 113, 7].into());
     let records = [
         of("plain", record()),
         of("failed", RequestRecord { started_unix_ms: NOON_MS + 5, ..failed() }),
@@ -397,7 +399,7 @@ fn what_cannot_be_opened_says_what_to_do() {
         )
         .unwrap();
     drop(connection);
-    let refused = StoreError::SchemaNewer { path, found: 99, known: 3 };
+    let refused = StoreError::SchemaNewer { path, found: 99, known: 4 };
     assert_eq!(open(&newer), refused);
     assert_eq!(TelemetryReader::open_read_only(&newer).map(drop), Err(refused));
 
@@ -405,7 +407,7 @@ fn what_cannot_be_opened_says_what_to_do() {
     fs::create_dir(&older).unwrap();
     let path = older.join("telemetry.db");
     fs::write(&path, "").unwrap();
-    let refused = StoreError::SchemaOlder { path, found: 0, known: 3 };
+    let refused = StoreError::SchemaOlder { path, found: 0, known: 4 };
     assert_eq!(TelemetryReader::open_read_only(&older).map(drop), Err(refused));
 }
 
@@ -423,6 +425,75 @@ async fn a_file_of_the_first_version_is_brought_up_to_date_and_keeps_what_it_has
     store(&telemetry, &[record()]).await;
     let page = telemetry.reader().consumers(&ConsumerFilter::default()).unwrap();
     assert_eq!((page.rows.len(), page.records_dropped), (1, 3));
+}
+
+#[tokio::test]
+async fn evidence_is_read_back_as_it_was_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = Arc::new(Names::new());
+    let route = names.intern_route("POST /api/traces");
+    let telemetry = Telemetry::open(dir.path(), config(), Arc::clone(&names)).unwrap();
+    let mut aggregator = telemetry.aggregator();
+    let next = {
+        let mut next = Verdicts::default();
+        next.set(0, Verdict::Allow);
+        Marks { next, ..Marks::default() }
+    };
+    let known = RequestRecord { route, marks: next, ..would_be_denied() };
+    let other = |n| RequestRecord { client: ClientKey::Cookie(n), ..record() };
+    aggregator.observe(&known);
+    for n in 0..100 {
+        aggregator.observe(&other(n));
+    }
+    telemetry.submit(aggregator.flush(NOON_MS + 1000, 0));
+    aggregator.observe(&known);
+    telemetry.submit(aggregator.flush(NOON_MS + 90_000, 7));
+    let counted = aggregator.closed();
+    telemetry.flush().await.unwrap();
+
+    let reader = telemetry.reader();
+    let read = reader.evidence(NOON_MS).unwrap();
+    let rules = names.rules();
+    let counted: Vec<_> = counted
+        .iter()
+        .flat_map(|tick| tick.rules.iter().map(|one| (tick.start_unix_ms, one)))
+        .map(|(start_unix_ms, (rule, lane, evidence))| StoredEvidence {
+            start_unix_ms,
+            rule: rules[usize::from(rule.0)].to_string(),
+            lane: *lane,
+            evidence: evidence.clone(),
+        })
+        .collect();
+    assert_eq!(read, counted);
+    assert_eq!(read[0].evidence.counts.harm, 2);
+    assert_eq!(read[0].evidence.clients[0].client, known.client);
+    assert_eq!(read[1].lane, Lane::Next);
+    assert_eq!(reader.evidence(NOON_MS + 1).unwrap(), []);
+    assert_eq!(reader.evidence_gaps(0).unwrap(), [(NOON_MS, 7), (NOON_MS + 60_000, 7)]);
+
+    let pairs = reader.pairs(NOON_MS).unwrap();
+    assert_eq!(pairs.len(), 101);
+    let pair = StoredPair {
+        client: Some(known.client),
+        route: Some("POST /api/traces".to_owned()),
+        requests: 2,
+        last_unix_ms: NOON_MS + 1,
+    };
+    assert_eq!(pairs[0], pair);
+}
+
+#[tokio::test]
+async fn what_two_processes_say_of_one_tick_adds_up() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let telemetry = open(dir.path());
+        store(&telemetry, &[would_be_denied()]).await;
+        telemetry.close().await.unwrap();
+    }
+    let read = TelemetryReader::open_read_only(dir.path()).unwrap().evidence(0).unwrap();
+    let RuleEvidence { counts, clients, other } = &read[0].evidence;
+    assert_eq!((counts.harm, clients.len(), *other), (2, 1, ClientCounts::default()));
+    assert_eq!(clients[0].counts.harm, 2);
 }
 
 #[test]

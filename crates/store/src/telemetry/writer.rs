@@ -90,7 +90,7 @@ impl Writer {
             _lock: lock,
             path,
             names,
-            ids: Ids::default(),
+            ids: Ids::new(Now::read().unix_ms),
             retention,
             health,
             held: Batch::default(),

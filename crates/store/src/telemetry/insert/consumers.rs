@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use seaworthy_policy::names::Names;
 
 use super::super::consumer_counts::{
-    AGENTS_MAX, ConsumerCounts, Consumers, Day, Objections, ROUTES_MAX, TENANTS_MAX,
+    AGENTS_MAX, ConsumerCounts, Consumers, Day, Objections, ROUTES_MAX, TENANTS_MAX, Visits,
 };
 use super::{Ids, integer};
 
@@ -99,6 +99,11 @@ impl Places<'_> {
     }
 }
 
+/// Requests whose time nobody asks for.
+const fn of_all(count: u64) -> Visits {
+    Visits { count, last_unix_ms: 0 }
+}
+
 /// One client on one day.
 struct Row<'a> {
     transaction: &'a Transaction<'a>,
@@ -115,20 +120,20 @@ impl Row<'_> {
             )?
             .execute(params![self.consumer, self.day.0, integer(counts.requests)])?;
         for (agent, requests) in counts.agents.iter() {
-            self.add("agent", agent, *requests, AGENTS_MAX)?;
+            self.add("agent", agent, of_all(*requests), AGENTS_MAX)?;
         }
         for (tenant, requests) in counts.tenants.iter() {
-            self.add("tenant", tenant, *requests, TENANTS_MAX)?;
+            self.add("tenant", tenant, of_all(*requests), TENANTS_MAX)?;
         }
-        for (route, requests) in counts.routes.iter() {
-            self.add("route", &names.route(*route), *requests, ROUTES_MAX)?;
+        for (route, visits) in counts.routes.iter() {
+            self.add("route", &names.route(*route), *visits, ROUTES_MAX)?;
         }
-        for (list, requests) in [
-            ("agent", counts.agents.other()),
-            ("tenant", counts.tenants.other()),
-            ("route", counts.routes.other()),
+        for (list, visits) in [
+            ("agent", of_all(*counts.agents.other())),
+            ("tenant", of_all(*counts.tenants.other())),
+            ("route", *counts.routes.other()),
         ] {
-            self.insert(list, NAME_OTHER, *requests)?;
+            self.insert(list, NAME_OTHER, visits)?;
         }
         for (rule, objections) in counts.rules.iter() {
             let rule = ids.rule(self.transaction, names, *rule)?;
@@ -142,15 +147,22 @@ impl Row<'_> {
     }
 
     /// Adds to the count of a name; a new one has a count of its own as long as there is room.
-    fn add(&self, list: &str, name: &str, requests: u64, max: usize) -> rusqlite::Result<()> {
+    fn add(&self, list: &str, name: &str, visits: Visits, max: usize) -> rusqlite::Result<()> {
         let (consumer, day) = (self.consumer, self.day.0);
         let known = self
             .transaction
             .prepare_cached(
-                "UPDATE consumer_trait SET requests = requests + ? \
+                "UPDATE consumer_trait SET requests = requests + ?, last_ms = max(last_ms, ?) \
                  WHERE consumer_id = ? AND day = ? AND trait = ? AND name = ?",
             )?
-            .execute(params![integer(requests), consumer, day, list, name])?;
+            .execute(params![
+                integer(visits.count),
+                visits.last_unix_ms,
+                consumer,
+                day,
+                list,
+                name
+            ])?;
         if known > 0 {
             return Ok(());
         }
@@ -161,20 +173,28 @@ impl Row<'_> {
                  WHERE consumer_id = ? AND day = ? AND trait = ? AND name <> ?",
             )?
             .query_row(params![consumer, day, list, NAME_OTHER], |row| row.get(0))?;
-        self.insert(list, if (taken as usize) < max { name } else { NAME_OTHER }, requests)
+        self.insert(list, if (taken as usize) < max { name } else { NAME_OTHER }, visits)
     }
 
-    fn insert(&self, list: &str, name: &str, requests: u64) -> rusqlite::Result<()> {
-        if requests == 0 {
+    fn insert(&self, list: &str, name: &str, visits: Visits) -> rusqlite::Result<()> {
+        if visits.count == 0 {
             return Ok(());
         }
         self.transaction
             .prepare_cached(
-                "INSERT INTO consumer_trait (consumer_id, day, trait, name, requests) \
-                 VALUES (?, ?, ?, ?, ?) \
-                 ON CONFLICT DO UPDATE SET requests = requests + excluded.requests",
+                "INSERT INTO consumer_trait (consumer_id, day, trait, name, requests, last_ms) \
+                 VALUES (?, ?, ?, ?, ?, ?) \
+                 ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, \
+                 last_ms = max(last_ms, excluded.last_ms)",
             )?
-            .execute(params![self.consumer, self.day.0, list, name, integer(requests)])?;
+            .execute(params![
+                self.consumer,
+                self.day.0,
+                list,
+                name,
+                integer(visits.count),
+                visits.last_unix_ms
+            ])?;
         Ok(())
     }
 
@@ -206,14 +226,14 @@ mod tests {
     use seaworthy_policy::record::{RequestRecord, Tenant};
 
     use super::super::super::SCHEMA;
-    use super::super::super::fixture::{NOON_MS, would_be_denied};
+    use super::super::super::fixture::{NOON_MS, count_client, would_be_denied};
     use super::*;
     use crate::sqlite::open_writer;
 
     fn store(connection: &mut Connection, max: usize, records: &[RequestRecord]) {
         let (names, mut consumers) = (Names::new(), Consumers::default());
         for record in records {
-            consumers.count(record, record.started_unix_ms, &names);
+            count_client(&mut consumers, record, record.started_unix_ms);
         }
         let transaction = connection.transaction().unwrap();
         write(&transaction, &consumers, &names, &mut Ids::default(), max).unwrap();
