@@ -22,6 +22,7 @@ pub mod protections;
 pub mod quantity;
 pub mod record;
 pub mod registry;
+pub mod rollout;
 pub mod route;
 pub mod source;
 pub mod target;

@@ -36,6 +36,21 @@ impl fmt::Display for Share {
     }
 }
 
+/// Fits after "failed to read the share: ".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a share such as \"10%\" or \"0.5%\", not {0:?}")]
+pub struct ShareError(String);
+
+impl FromStr for Share {
+    type Err = ShareError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_percent(text).ok_or_else(|| ShareError(text.to_owned()))
+    }
+}
+
+serde_as_text!(Share);
+
 /// What is done with a rule's outcomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
@@ -67,6 +82,19 @@ impl fmt::Display for Mode {
         }
     }
 }
+
+impl FromStr for Mode {
+    type Err = ModeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse()? {
+            ModeSetting::Pinned(mode) => Ok(mode),
+            ModeSetting::Auto => Err(ModeError(text.to_owned())),
+        }
+    }
+}
+
+serde_as_text!(Mode);
 
 /// What the config says of a rule's mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]

@@ -1,0 +1,228 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW: i64 = 1_800_000_000_000;
+
+fn share(basis_points: u16) -> Share {
+    Share::from_basis_points(basis_points).unwrap()
+}
+
+fn enforce(basis_points: u16) -> Mode {
+    Mode::Enforce(share(basis_points))
+}
+
+fn policy(n: u8) -> PolicyHash {
+    PolicyHash::new([n; 32])
+}
+
+fn state(mode: Mode) -> RuleState {
+    let new = RuleState::new(policy(1), ModeSetting::Auto, NOW - 3_600_000);
+    let set = Event::Set { mode, reason: "a test".to_owned() };
+    new.after(&set, &RolloutConfig::default(), NOW - 3_600_000)
+}
+
+const PASS: Weighed<'static> = Weighed { passed: 8, of: 8, alarm: None };
+
+#[test]
+fn a_rule_climbs_step_by_step() {
+    let config = RolloutConfig::default();
+    for (mode, above) in [
+        (Mode::Off, None),
+        (Mode::Warn, Some(1000)),
+        (enforce(1), Some(1000)),
+        (enforce(1000), Some(5000)),
+        (enforce(2500), Some(5000)),
+        (enforce(5000), Some(10_000)),
+        (enforce(10_000), None),
+    ] {
+        assert_eq!(config.above(mode), above.map(share), "{mode}");
+    }
+    let mut state = RuleState::new(policy(1), ModeSetting::Auto, 0);
+    let mut at = 0;
+    let mut modes = vec![state.mode];
+    while let Proposal::Promote { to } = propose(&config, ModeSetting::Auto, &state, PASS, at) {
+        state = state.after(&Event::Promoted { to }, &config, at);
+        modes.push(state.mode);
+        assert_eq!(
+            propose(&config, ModeSetting::Auto, &state, PASS, at),
+            match config.above(state.mode) {
+                None => Proposal::Stay(Stay::Done),
+                Some(_) => Proposal::Stay(Stay::Settling { until_unix_ms: at + 10_000 }),
+            }
+        );
+        at += 10_000;
+    }
+    assert_eq!(modes, [Mode::Warn, enforce(1000), enforce(5000), enforce(10_000)]);
+    assert_eq!(state.epoch, 4);
+}
+
+#[test]
+fn what_keeps_a_rule_where_it_is() {
+    let config = RolloutConfig::default();
+    let always = Freeze { first: Some("1970-01-01".parse().unwrap()), ..Freeze::default() };
+    let frozen = RolloutConfig { freeze: vec![always], ..config.clone() };
+    let manual = RolloutConfig { approval: Approval::Manual, ..config.clone() };
+    let warn = state(Mode::Warn);
+    let held = |until_unix_ms| {
+        let reason = "an audit".to_owned();
+        warn.after(&Event::Held { until_unix_ms, reason }, &config, NOW)
+    };
+    let approved = |to| warn.after(&Event::Approved { to, reason: String::new() }, &manual, NOW);
+    let up = Proposal::Promote { to: share(1000) };
+    let auto = ModeSetting::Auto;
+    let stay_held =
+        |until_unix_ms| Proposal::Stay(Stay::Held { until_unix_ms, why: "an audit".to_owned() });
+    let not_all = Weighed { passed: 7, ..PASS };
+    let none = Weighed { passed: 0, of: 0, alarm: None };
+    let gates = |passed, of| Proposal::Stay(Stay::Gates { passed, of });
+    let alarmed = Weighed { alarm: Some("too many denials"), ..PASS };
+    let fall = Proposal::Fall { cause: "too many denials".to_owned() };
+    let pinned = ModeSetting::ENFORCE;
+    let frozen_stay = Stay::Frozen { window: "every day since 1970-01-01".to_owned() };
+    let asked = Proposal::Stay(Stay::Approval { to: share(1000) });
+    for (name, config, setting, state, weighed, want) in [
+        ("passed", &config, auto, &warn, PASS, up.clone()),
+        ("not all gates", &config, auto, &warn, not_all, gates(7, 8)),
+        ("no gates", &config, auto, &warn, none, gates(0, 0)),
+        ("pinned", &config, pinned, &warn, PASS, Proposal::Stay(Stay::Pinned)),
+        ("off", &config, auto, &state(Mode::Off), PASS, Proposal::Stay(Stay::Off)),
+        ("done", &config, auto, &state(enforce(10_000)), PASS, Proposal::Stay(Stay::Done)),
+        ("held for ever", &config, auto, &held(None), PASS, stay_held(None)),
+        ("held", &config, auto, &held(Some(NOW + 1)), PASS, stay_held(Some(NOW + 1))),
+        ("the hold is over", &config, auto, &held(Some(NOW)), PASS, up.clone()),
+        ("frozen", &frozen, auto, &warn, PASS, Proposal::Stay(frozen_stay)),
+        ("to be approved", &manual, auto, &warn, PASS, asked.clone()),
+        ("approved", &manual, auto, &approved(share(1000)), PASS, up),
+        ("another step approved", &manual, auto, &approved(share(5000)), PASS, asked),
+        ("an alarm", &config, auto, &state(enforce(1000)), alarmed, fall.clone()),
+        ("an alarm in a freeze", &frozen, auto, &state(enforce(1000)), alarmed, fall.clone()),
+        ("an alarm at the top", &config, auto, &state(enforce(10_000)), alarmed, fall),
+        ("an alarm in warn", &config, auto, &warn, not_all, gates(7, 8)),
+    ] {
+        assert_eq!(propose(config, setting, state, weighed, NOW), want, "{name}");
+    }
+}
+
+#[test]
+fn a_fall_goes_to_warn_holds_and_costs_an_attempt() {
+    let config = RolloutConfig::default();
+    let before = state(enforce(5000));
+    let fell = before.after(&Event::Fell { cause: "too many denials".to_owned() }, &config, NOW);
+    assert_eq!((fell.mode, fell.why.as_str()), (Mode::Warn, "too many denials"));
+    assert_eq!(fell.held(NOW).unwrap().until_unix_ms, Some(NOW + 6 * 3_600_000));
+    assert_eq!(fell.held(NOW + 6 * 3_600_000), None);
+    for (step, attempt) in [(1000, 2), (5000, 2), (10_000, 2)] {
+        assert_eq!(fell.attempt(share(step)), attempt, "{step}");
+    }
+    // Falling from nowhere costs nothing.
+    let again = fell.after(&Event::Fell { cause: "again".to_owned() }, &config, NOW);
+    assert_eq!(again.attempts, fell.attempts);
+}
+
+#[test]
+fn an_emergency_overrides_what_the_file_pins_until_it_is_cleared() {
+    let config = RolloutConfig::default();
+    let pinned = ModeSetting::ENFORCE;
+    let new = RuleState::new(policy(1), pinned, NOW);
+    assert_eq!(new.in_force(pinned), Mode::Enforce(Share::ALL));
+    let alerted = new.after(&Event::Alerted { alert: "alert x".to_owned() }, &config, NOW);
+    assert_eq!(alerted.in_force(pinned), Mode::Warn);
+    assert_eq!(alerted.in_force(ModeSetting::OFF), Mode::Off, "it lifts nothing");
+    // A fall by evidence does not turn it into a hold that ends.
+    let fell = alerted.after(&Event::Fell { cause: "more".to_owned() }, &config, NOW);
+    assert!(fell.held(i64::MAX).unwrap().emergency);
+    let held = fell.after(
+        &Event::Held { until_unix_ms: None, reason: "looking".to_owned() },
+        &config,
+        NOW,
+    );
+    assert_eq!(held.in_force(pinned), Mode::Warn);
+    let cleared = held.after(&Event::Released { reason: "fixed".to_owned() }, &config, NOW);
+    assert_eq!(cleared.in_force(pinned), Mode::Enforce(Share::ALL));
+}
+
+#[test]
+fn another_policy_starts_anew_and_keeps_its_mode() {
+    let config = RolloutConfig::default();
+    let before = state(Mode::Warn);
+    let changed = before.after(&Event::PolicyChanged { policy: policy(2) }, &config, NOW);
+    assert_eq!((changed.version, changed.policy, changed.mode), (2, policy(2), Mode::Warn));
+    assert_eq!(changed.window_unix_ms, NOW + 10_000);
+    assert_eq!((before.attempt(share(1000)), changed.attempt(share(1000))), (1, 2));
+}
+
+#[test]
+fn settings_that_make_no_sense_are_named() {
+    assert_eq!(RolloutConfig::default().faults(), []);
+    for (toml, key) in [
+        ("steps = []", "steps"),
+        ("steps = [\"10%\"]", "steps"),
+        ("steps = [\"50%\", \"10%\", \"100%\"]", "steps"),
+        ("steps = [\"10%\", \"10%\", \"100%\"]", "steps"),
+        ("steps = [\"0%\", \"100%\"]", "steps"),
+        ("hold_after_fall = \"0s\"", "hold_after_fall"),
+        ("settle = \"2h\"", "settle"),
+        ("freeze = [{}]", "freeze"),
+    ] {
+        let config: RolloutConfig = toml::from_str(toml).unwrap();
+        let keys: Vec<_> = config.faults().iter().map(|fault| fault.key).collect();
+        assert_eq!(keys, [key], "{toml}");
+    }
+    let unknown = "stepps = []";
+    assert!(toml::from_str::<RolloutConfig>(unknown).is_err());
+}
+
+#[test]
+fn a_policy_hash_is_of_its_parts_and_not_of_their_sum() {
+    assert_ne!(PolicyHash::of(&[b"ab", b"c"]), PolicyHash::of(&[b"a", b"bc"]));
+    let hash = policy(0xab);
+    assert_eq!(hash.to_string().parse(), Ok(hash));
+    assert!("ab".parse::<PolicyHash>().is_err());
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let reason = || "x".to_owned();
+    prop_oneof![
+        Just(Event::Fell { cause: reason() }),
+        Just(Event::Alerted { alert: reason() }),
+        (0..=10_000_u16).prop_map(move |bp| Event::Set { mode: enforce(bp), reason: reason() }),
+        Just(Event::Held { until_unix_ms: Some(NOW + 5000), reason: reason() }),
+        Just(Event::Released { reason: reason() }),
+        any::<u8>().prop_map(|n| Event::PolicyChanged { policy: policy(n) }),
+        Just(Event::WindowRestarted { reason: reason() }),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: the epoch grows, attempts are never forgotten, a promotion is one step up,
+    /// and after a fall or an alert nothing is enforced.
+    #[test]
+    fn laws_of_a_rollout(events in proptest::collection::vec((event(), 0..20_000_i64), 1..40)) {
+        let config = RolloutConfig::default();
+        let (mut state, mut now) = (RuleState::new(policy(0), ModeSetting::Auto, NOW), NOW);
+        for (event, later) in events {
+            now += later;
+            let event = match propose(&config, ModeSetting::Auto, &state, PASS, now) {
+                Proposal::Promote { to } => {
+                    prop_assert_eq!(config.above(state.mode), Some(to));
+                    prop_assert!(now >= state.window_unix_ms && state.held(now).is_none());
+                    Event::Promoted { to }
+                }
+                _ => event,
+            };
+            let next = state.after(&event, &config, now);
+            prop_assert!(next.epoch > state.epoch);
+            for (step, attempts) in &state.attempts {
+                prop_assert!(next.attempts[step] >= *attempts);
+            }
+            if matches!(event, Event::Fell { .. } | Event::Alerted { .. }) {
+                prop_assert!(!matches!(next.mode, Mode::Enforce(_)));
+                prop_assert!(next.held(now).is_some());
+            }
+            let json = serde_json::to_string(&next).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<RuleState>(&json).unwrap(), &next);
+            state = next;
+        }
+    }
+}
