@@ -11,6 +11,7 @@
 
 mod body;
 mod circle;
+mod digest;
 mod document;
 mod parameter;
 mod schema;
@@ -186,6 +187,7 @@ pub struct Operation {
     pattern: RoutePattern,
     parameters: Vec<Parameter>,
     body: Option<Body>,
+    digest: [u8; 32],
 }
 
 /// What a document knows of a request's method and path.
@@ -221,6 +223,11 @@ impl Document {
 }
 
 impl Operation {
+    /// Identifies what it judges by.
+    pub const fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
     /// `POST /api/traces/{id}`
     pub fn pattern(&self) -> &RoutePattern {
         &self.pattern

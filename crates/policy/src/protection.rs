@@ -71,6 +71,12 @@ pub trait Protection: Send + Sync {
         unreachable!("{bound:?} was crossed, but this protection sets no bound")
     }
 
+    /// What it judges by, where that is not all of its settings and of the files that they name: a
+    /// change of the rest is none of this rule's.
+    fn policy(&self) -> Option<[u8; 32]> {
+        None
+    }
+
     /// What its next version is to remember: a change of settings or secrets makes a new one.
     fn memory(&self) -> Option<Memory> {
         None

@@ -23,6 +23,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use self::freeze::Freeze;
+use crate::evidence::Lane;
 use crate::mode::{Mode, ModeSetting, Share};
 use crate::quantity::{Period, serde_as_text};
 
@@ -141,6 +142,10 @@ impl PolicyHash {
         Self(bytes)
     }
 
+    pub const fn to_bytes(self) -> [u8; 32] {
+        self.0
+    }
+
     /// Of several parts, each with its length before it.
     pub fn of(parts: &[&[u8]]) -> Self {
         let mut context = ring::digest::Context::new(&ring::digest::SHA256);
@@ -211,6 +216,113 @@ pub struct RuleState {
     pub approved: Option<Share>,
 }
 
+/// Where a rule stands, with the version that is to take its place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Standing {
+    pub current: RuleState,
+    pub next: Option<RuleState>,
+    /// What `current` judges by, to be built again after a restart.
+    pub settings: serde_json::Value,
+}
+
+impl Standing {
+    pub fn new(policy: PolicyHash, settings: serde_json::Value, now_unix_ms: i64) -> Self {
+        Self { current: RuleState::new(policy, now_unix_ms), next: None, settings }
+    }
+
+    /// Whether `current` stays in force beside the settings of `policy`.
+    pub fn outlasts(&self, policy: PolicyHash) -> bool {
+        self.current.policy != policy && matches!(self.current.mode, Mode::Enforce(_))
+    }
+
+    /// The version that judges by `policy`.
+    pub fn of(&self, policy: PolicyHash) -> Option<&RuleState> {
+        [Some(&self.current), self.next.as_ref()]
+            .into_iter()
+            .flatten()
+            .find(|state| state.policy == policy)
+    }
+
+    pub fn lane(&self, lane: Lane) -> Option<&RuleState> {
+        match lane {
+            Lane::Current => Some(&self.current),
+            Lane::Next => self.next.as_ref(),
+        }
+    }
+
+    /// The same rule, after `event` on one of its versions. A next version that is enforced for as
+    /// many as the present one takes its place. `None` where there is no such version.
+    #[must_use]
+    pub fn after(
+        &self,
+        lane: Lane,
+        event: &Event,
+        config: &RolloutConfig,
+        now_unix_ms: i64,
+    ) -> Option<Self> {
+        let state = self.lane(lane)?.after(event, config, now_unix_ms);
+        let mut standing = self.clone();
+        match lane {
+            Lane::Current => standing.current = state,
+            Lane::Next => {
+                let share = |mode| match mode {
+                    Mode::Enforce(share) => Some(share),
+                    Mode::Off | Mode::Warn => None,
+                };
+                if share(state.mode) >= share(self.current.mode) && share(state.mode).is_some() {
+                    let epoch = self.current.epoch.max(state.epoch);
+                    standing.current = RuleState { epoch, ..state };
+                    standing.next = None;
+                } else {
+                    standing.next = Some(state);
+                }
+            }
+        }
+        Some(standing)
+    }
+
+    /// The same rule, where the config has `policy` with `settings` now. `kept` says that what
+    /// outlasts it is there to go on.
+    #[must_use]
+    pub fn with_policy(
+        &self,
+        policy: PolicyHash,
+        settings: &serde_json::Value,
+        kept: bool,
+        config: &RolloutConfig,
+        now_unix_ms: i64,
+    ) -> Self {
+        let mut standing = self.clone();
+        let changed = Event::PolicyChanged { policy };
+        if self.current.policy == policy {
+            standing.next = None;
+            standing.settings.clone_from(settings);
+        } else if self.outlasts(policy) && kept {
+            if self.next.as_ref().is_none_or(|next| next.policy != policy) {
+                // It starts from the bottom, and each step is another attempt.
+                let version = self.next.as_ref().map_or(self.current.version, |next| next.version);
+                let mut next = RuleState::new(policy, now_unix_ms);
+                next.version = version;
+                next.attempts.clone_from(&self.current.attempts);
+                let mut next = next.after(&changed, config, now_unix_ms);
+                next.epoch = self.current.epoch.saturating_add(1);
+                standing.next = Some(next);
+            }
+        } else {
+            standing.next = None;
+            standing.settings.clone_from(settings);
+            if self.outlasts(policy) {
+                let reason = "its settings are others, and those that had earned it are gone";
+                let warn = Event::Set { mode: Mode::Warn, reason: reason.to_owned() };
+                standing.current = standing.current.after(&warn, config, now_unix_ms);
+            }
+            standing.current = standing.current.after(&changed, config, now_unix_ms);
+        }
+        standing
+    }
+}
+
 /// Keeps a rule where it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -256,20 +368,17 @@ pub enum Event {
 }
 
 impl RuleState {
-    /// A rule that nothing has happened to.
-    pub fn new(policy: PolicyHash, setting: ModeSetting, now_unix_ms: i64) -> Self {
-        let why = match setting {
-            ModeSetting::Auto => "new: it collects evidence",
-            ModeSetting::Pinned(_) => "pinned in the config",
-        };
+    /// A rule that nothing has happened to. Its mode is that of a rule whose mode evidence moves,
+    /// whatever the file pins: who takes the pin out starts from the bottom.
+    pub fn new(policy: PolicyHash, now_unix_ms: i64) -> Self {
         Self {
             version: 1,
             policy,
-            mode: setting.initial(),
+            mode: ModeSetting::Auto.initial(),
             epoch: 1,
             since_unix_ms: now_unix_ms,
             window_unix_ms: now_unix_ms,
-            why: why.to_owned(),
+            why: "new: it collects evidence".to_owned(),
             attempts: BTreeMap::new(),
             hold: None,
             approved: None,

@@ -77,6 +77,7 @@ serde_as_text!(RoutePattern);
 ///
 /// Each method that some route names has a tree of its own, with the routes for any method in it:
 /// a route for one method takes nothing from the others, to which a less specific path may apply.
+#[derive(Clone)]
 pub struct RouteTable<T> {
     by_method: Vec<(Method, matchit::Router<T>)>,
     /// For all other methods.

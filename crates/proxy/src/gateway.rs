@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use seaworthy_policy::learn::Shape;
-use seaworthy_policy::record::RequestRecord;
+use seaworthy_policy::record::{RequestRecord, RuleId};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
 
@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::findings::Findings;
 use crate::notes::Note;
 use crate::off_path::OffPath;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Modes, Snapshot};
 use crate::stats::Shard;
 use crate::worker::{self, Outfit};
 
@@ -69,6 +69,7 @@ pub struct Evidence {
 pub struct Gateway {
     addr: SocketAddr,
     published: Arc<ArcSwap<Snapshot>>,
+    turn: Arc<Mutex<()>>,
     shards: Vec<Arc<Shard>>,
     phase: watch::Sender<Phase>,
     findings: Arc<Findings>,
@@ -80,16 +81,31 @@ pub struct Gateway {
 #[derive(Clone)]
 pub struct Publisher {
     published: Arc<ArcSwap<Snapshot>>,
+    // Held while a snapshot is made from the one before: two that are made at once would lose one.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Publisher {
-    /// Puts a new snapshot in force for every request that starts from now on. Its generation
-    /// is set here and returned.
+    /// Puts the snapshot of a new config in force for every request that starts from now on. Which
+    /// config that is is set here and returned.
     pub fn publish(&self, mut snapshot: Snapshot) -> u64 {
-        let generation = self.published.load().generation + 1;
-        snapshot.generation = generation;
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.published.load();
+        let config = before.config + 1;
+        (snapshot.generation, snapshot.config) = (before.generation + 1, config);
         self.published.store(Arc::new(snapshot));
-        generation
+        config
+    }
+
+    /// Changes the modes of some rules and nothing else, for every request that starts from now on.
+    pub fn put_modes(&self, modes: impl IntoIterator<Item = (RuleId, Modes)>) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut snapshot = Snapshot::clone(&self.published.load());
+        snapshot.generation += 1;
+        for (rule, modes) in modes {
+            snapshot.modes.set(rule, modes);
+        }
+        self.published.store(Arc::new(snapshot));
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
@@ -114,6 +130,7 @@ impl Gateway {
         let mut gateway = Self {
             addr,
             published,
+            turn: Arc::default(),
             shards: Vec::new(),
             phase,
             findings: Arc::default(),
@@ -158,7 +175,7 @@ impl Gateway {
 
     /// What puts new snapshots in force; it may outlive the gateway.
     pub fn publisher(&self) -> Publisher {
-        Publisher { published: Arc::clone(&self.published) }
+        Publisher { published: Arc::clone(&self.published), turn: Arc::clone(&self.turn) }
     }
 
     /// What clients are shown of their own requests; whoever reads the notes fills it.

@@ -18,10 +18,12 @@ use crate::learn::Sampling;
 use crate::upstream::Upstreams;
 
 /// Config and modes, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Tells snapshots apart; grows with each reload.
+    /// Tells snapshots apart; grows with each.
     pub generation: u64,
+    /// Counts the configs, from 0.
+    pub config: u64,
     pub clients: ClientResolver,
     /// Of what kind a client is; for the records alone.
     pub consumers: ConsumersConfig,
@@ -47,7 +49,7 @@ pub struct Snapshot {
 }
 
 /// One route with the rules that its requests meet, in registry order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     pub id: RouteId,
     pub links: Vec<Link>,
@@ -56,14 +58,14 @@ pub struct Route {
 }
 
 /// The operations of the service for which some protection has rules.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Operations {
     /// Finds the index into [`Self::list`].
     pub table: RouteTable<Option<usize>>,
     pub list: Vec<Operation>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Operation {
     pub id: RouteId,
     /// Its rules, in registry order. Each takes the place of the service's rule of the same
@@ -232,13 +234,18 @@ impl ModeTable {
     pub fn new(modes: impl IntoIterator<Item = (RuleId, Modes)>) -> Self {
         let mut table = Self::default();
         for (rule, modes) in modes {
-            let index = usize::from(rule.0);
-            if table.0.len() <= index {
-                table.0.resize(index + 1, Modes::OFF);
-            }
-            table.0[index] = modes;
+            table.set(rule, modes);
         }
         table
+    }
+
+    /// Changes the modes of one rule.
+    pub fn set(&mut self, rule: RuleId, modes: Modes) {
+        let index = usize::from(rule.0);
+        if self.0.len() <= index {
+            self.0.resize(index + 1, Modes::OFF);
+        }
+        self.0[index] = modes;
     }
 
     pub fn get(&self, rule: RuleId) -> Mode {

@@ -5,6 +5,7 @@
 //! workers as snapshots.
 
 mod announce;
+mod book;
 mod compile;
 pub mod demo;
 mod fetch;
@@ -31,6 +32,7 @@ use seaworthy_store::telemetry::Telemetry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::book::{Book, Standings};
 use self::compile::Ground;
 use self::metrics::{FetchMetrics, ReloadMetrics};
 use self::reload::Reloader;
@@ -87,11 +89,14 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
     let key = key::load(&dir, inputs.variable(key::VARIABLE))
         .map_err(|error| anyhow::anyhow!("failed to get the installation's key: {error}"))?;
     let ground = Ground { names: Arc::clone(&names), pseudonym: pseudonym(&key), key };
-    let compiled = compile::compile(&config, &ground, None)?;
+    let standings = Standings::default();
+    let compiled = compile::compile(&config, &ground, &standings, None)?;
     let options = GatewayOptions { addr: config.listen.addr, workers: workers(&config) };
     let (gateway, evidence) = Gateway::start(options, compiled.snapshot, clock)
         .map_err(|error| anyhow::anyhow!("failed to start the gateway: {error}"))?;
 
+    let (book, changed) =
+        Book::open(gateway.publisher(), &compiled.rules, standings, &config.rollout, clock);
     let counters = Arc::new(GatewayMetrics::new(&gateway, Arc::clone(&names), clock));
     let reload_metrics = ReloadMetrics::default();
     let pump = pump::Pump::start(pump::Parts {
@@ -127,7 +132,7 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
         &config,
         ground,
         publisher,
-        (compiled.rules, compiled.health),
+        (book, compiled.health),
         pump.control(),
         reload_metrics,
     );
@@ -247,11 +252,7 @@ fn readiness(
                     !*draining.borrow(),
                     if *draining.borrow() { "draining" } else { "accepting requests" }.to_owned(),
                 ),
-                check(
-                    "config",
-                    true,
-                    format!("generation {} is in force", snapshot.generation + 1),
-                ),
+                check("config", true, format!("generation {} is in force", snapshot.config + 1)),
                 check(
                     "upstream",
                     available > 0,

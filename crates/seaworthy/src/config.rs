@@ -35,6 +35,7 @@ use std::path::{Path as FilePath, PathBuf};
 use seaworthy_policy::client::{ClientConfig, ClientResolver};
 use seaworthy_policy::consumer::ConsumersConfig;
 use seaworthy_policy::registry::Protect;
+use seaworthy_policy::rollout::RolloutConfig;
 use seaworthy_policy::source::Sources;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -108,6 +109,7 @@ pub struct Config {
     /// The service's own settings of every protection.
     pub protect: Protect,
     pub routes: Vec<Route>,
+    pub rollout: RolloutConfig,
     pub announce: Announce,
     pub learn: Learn,
     pub log: Log,
@@ -132,6 +134,7 @@ struct Sections {
     protect: Protect,
     #[serde(skip_serializing)]
     route: IgnoredAny,
+    rollout: RolloutConfig,
     announce: Announce,
     learn: Learn,
     log: Log,
@@ -200,6 +203,7 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
         consumers,
         protect,
         route: _,
+        rollout,
         announce,
         learn,
         log,
@@ -214,6 +218,7 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
         consumers,
         protect,
         routes,
+        rollout,
         announce,
         learn,
         log,
@@ -248,6 +253,10 @@ fn check(sections: &Sections, sources: &Sources, tree: &Node, report: &mut Repor
     sections.console.check(&mut checks);
     checks.section = Path::of("store");
     sections.store.check(&mut checks);
+    checks.section = Path::of("rollout");
+    for fault in sections.rollout.faults() {
+        checks.require(false, fault.key, fault.message);
+    }
     checks.section = Path::of("announce");
     sections.announce.check(&mut checks);
     checks.section = Path::of("learn");

@@ -7,6 +7,7 @@ use jsonschema::Draft;
 use serde_json::Value;
 
 use super::body::{Body, Content, Media};
+use super::digest::digest;
 use super::parameter::{Parameter, ParameterPlace, Style};
 use super::schema::Schemas;
 use super::shape::Shape;
@@ -275,7 +276,9 @@ impl<'d> Reading<'d> {
         let body_at = format!("{at}/requestBody");
         let body = self.document().pointer(&body_at).is_some();
         let body = if body { Some(self.body(&body_at)?) } else { None };
-        Some(Operation { pattern, parameters, body })
+        let places = [format!("{item}/parameters"), format!("{at}/parameters"), body_at];
+        let digest = digest(self.document(), &places);
+        Some(Operation { pattern, parameters, body, digest })
     }
 
     /// Those of the path, overruled by those of the operation.

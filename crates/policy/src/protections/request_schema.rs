@@ -24,6 +24,7 @@ use crate::openapi::{
 use crate::problem::{Code, Denial, FieldError};
 use crate::protection::{Effects, Outcome, Protection, Request};
 use crate::registry::{BuildContext, BuildError, Entry, settings_of};
+use crate::rollout::PolicyHash;
 use crate::route::RoutePattern;
 use crate::source::FileSource;
 
@@ -170,6 +171,17 @@ fn fault(key: &'static str, file: &FileSource, faults: &[DocumentFault]) -> Buil
 }
 
 impl Protection for RequestSchema {
+    fn policy(&self) -> Option<[u8; 32]> {
+        match &self.scope {
+            Scope::Operation(document, index) => {
+                let operation = document.operations()[*index].digest();
+                let beside = format!("{:?} {:?}", self.unknown_routes, self.settings);
+                Some(PolicyHash::of(&[operation, beside.as_bytes()]).to_bytes())
+            }
+            Scope::Nothing | Scope::Body(_) | Scope::Document(_) => None,
+        }
+    }
+
     fn is_inert(&self) -> bool {
         matches!(self.scope, Scope::Nothing)
     }

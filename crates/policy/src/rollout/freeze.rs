@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::quantity::serde_as_text;
 
 /// One window, by days of the week or by dates. What is not said does not narrow it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Freeze {
     /// Days of the week: `["fri", "sat"]`. Default: all of them.
@@ -59,12 +59,6 @@ impl Freeze {
             && minute < self.until.unwrap_or(TimeOfDay::END)
             && self.first.is_none_or(|first| day >= first)
             && self.last.is_none_or(|last| day <= last)
-    }
-}
-
-impl Default for Freeze {
-    fn default() -> Self {
-        Self { days: Vec::new(), from: None, until: None, first: None, last: None }
     }
 }
 

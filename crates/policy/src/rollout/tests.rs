@@ -17,7 +17,7 @@ fn policy(n: u8) -> PolicyHash {
 }
 
 fn state(mode: Mode) -> RuleState {
-    let new = RuleState::new(policy(1), ModeSetting::Auto, NOW - 3_600_000);
+    let new = RuleState::new(policy(1), NOW - 3_600_000);
     let set = Event::Set { mode, reason: "a test".to_owned() };
     new.after(&set, &RolloutConfig::default(), NOW - 3_600_000)
 }
@@ -38,7 +38,7 @@ fn a_rule_climbs_step_by_step() {
     ] {
         assert_eq!(config.above(mode), above.map(share), "{mode}");
     }
-    let mut state = RuleState::new(policy(1), ModeSetting::Auto, 0);
+    let mut state = RuleState::new(policy(1), 0);
     let mut at = 0;
     let mut modes = vec![state.mode];
     while let Proposal::Promote { to } = propose(&config, ModeSetting::Auto, &state, PASS, at) {
@@ -124,7 +124,7 @@ fn a_fall_goes_to_warn_holds_and_costs_an_attempt() {
 fn an_emergency_overrides_what_the_file_pins_until_it_is_cleared() {
     let config = RolloutConfig::default();
     let pinned = ModeSetting::ENFORCE;
-    let new = RuleState::new(policy(1), pinned, NOW);
+    let new = RuleState::new(policy(1), NOW);
     assert_eq!(new.in_force(pinned), Mode::Enforce(Share::ALL));
     let alerted = new.after(&Event::Alerted { alert: "alert x".to_owned() }, &config, NOW);
     assert_eq!(alerted.in_force(pinned), Mode::Warn);
@@ -150,6 +150,45 @@ fn another_policy_starts_anew_and_keeps_its_mode() {
     assert_eq!((changed.version, changed.policy, changed.mode), (2, policy(2), Mode::Warn));
     assert_eq!(changed.window_unix_ms, NOW + 10_000);
     assert_eq!((before.attempt(share(1000)), changed.attempt(share(1000))), (1, 2));
+}
+
+#[test]
+fn what_is_enforced_outlasts_other_settings_until_they_have_earned_its_place() {
+    let config = RolloutConfig::default();
+    let settings = |n: u8| serde_json::json!({ "n": n });
+    let standing = |mode| Standing { current: state(mode), next: None, settings: settings(1) };
+    let changed = |standing: &Standing, n, kept| {
+        standing.with_policy(policy(n), &settings(n), kept, &config, NOW)
+    };
+
+    // In `warn` there is nothing to keep.
+    let warn = changed(&standing(Mode::Warn), 2, true);
+    assert_eq!((warn.current.policy, warn.current.version, warn.next), (policy(2), 2, None));
+    assert_eq!(warn.settings, settings(2));
+
+    let half = changed(&standing(enforce(5000)), 2, true);
+    assert_eq!((half.current.policy, half.current.mode), (policy(1), enforce(5000)));
+    let next = half.next.as_ref().unwrap();
+    assert_eq!((next.policy, next.version, next.mode), (policy(2), 2, Mode::Warn));
+    assert_eq!((half.settings.clone(), next.attempt(share(1000))), (settings(1), 2));
+    assert_eq!(changed(&half, 2, true), half, "the same again changes nothing");
+    assert_eq!(changed(&half, 3, true).next.unwrap().version, 3, "the newest is tried");
+    assert_eq!(changed(&half, 1, true).next, None, "it was taken back");
+
+    // It takes the place when it is enforced for as many.
+    let up = |standing: &Standing, to| {
+        standing.after(Lane::Next, &Event::Promoted { to: share(to) }, &config, NOW).unwrap()
+    };
+    let tenth = up(&half, 1000);
+    assert_eq!(tenth.next.as_ref().unwrap().mode, enforce(1000));
+    let there = up(&tenth, 5000);
+    assert_eq!((there.current.policy, there.current.mode), (policy(2), enforce(5000)));
+    assert_eq!(there.next, None);
+    assert!(there.current.epoch > half.current.epoch);
+
+    // Without what had earned it nothing is enforced.
+    let gone = changed(&standing(enforce(5000)), 2, false);
+    assert_eq!((gone.current.policy, gone.current.mode), (policy(2), Mode::Warn));
 }
 
 #[test]
@@ -200,7 +239,7 @@ proptest! {
     #[test]
     fn laws_of_a_rollout(events in proptest::collection::vec((event(), 0..20_000_i64), 1..40)) {
         let config = RolloutConfig::default();
-        let (mut state, mut now) = (RuleState::new(policy(0), ModeSetting::Auto, NOW), NOW);
+        let (mut state, mut now) = (RuleState::new(policy(0), NOW), NOW);
         for (event, later) in events {
             now += later;
             let event = match propose(&config, ModeSetting::Auto, &state, PASS, now) {

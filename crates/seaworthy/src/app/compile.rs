@@ -7,11 +7,12 @@ use std::time::Duration;
 use http::Method;
 use jiff::Timestamp;
 use seaworthy_policy::client::ClientResolver;
-use seaworthy_policy::mode::{Buckets, Mode, ModeSetting};
+use seaworthy_policy::mode::{Buckets, ModeSetting};
 use seaworthy_policy::names::{Names, RuleName};
-use seaworthy_policy::protection::Protection;
+use seaworthy_policy::protection::{Memory, Protection};
 use seaworthy_policy::record::{RouteId, RuleId};
 use seaworthy_policy::registry::{BuildContext, InstallKey, Protect, REGISTRY};
+use seaworthy_policy::rollout::PolicyHash;
 use seaworthy_policy::route::{RoutePattern, RouteTable};
 use seaworthy_policy::source::Sources;
 use seaworthy_proxy::upstream::health::HealthChecks;
@@ -22,6 +23,7 @@ use seaworthy_proxy::{
     ConnectionLimits, Link, ModeTable, Operation, Operations, Route, Snapshot, Version,
 };
 
+use super::book::Standings;
 use super::{announce, tls};
 use crate::config::{Announce, Config, HostPolicy, Protocol};
 
@@ -34,13 +36,29 @@ pub(crate) struct Rule {
     pub(crate) id: RuleId,
     pub(crate) name: RuleName,
     pub(crate) setting: ModeSetting,
-    pub(crate) mode: Mode,
-    settings: serde_json::Value,
-    /// Since when it has judged by them.
+    /// What has the rule's mode.
+    pub(crate) current: Built,
+    /// What the config says now, where `current` stays in force until evidence lets it go.
+    pub(crate) next: Option<Built>,
+    /// Since when it has judged by what the config says.
     since_unix_s: i64,
+}
+
+/// One version of a rule.
+#[derive(Clone)]
+pub(crate) struct Built {
+    pub(crate) policy: PolicyHash,
+    pub(crate) settings: serde_json::Value,
     /// Of the texts that the settings name.
-    sources: Option<[u8; 32]>,
+    pub(crate) sources: Option<[u8; 32]>,
     protection: Arc<dyn Protection>,
+}
+
+impl Rule {
+    /// What the config says.
+    pub(crate) fn latest(&self) -> &Built {
+        self.next.as_ref().unwrap_or(&self.current)
+    }
 }
 
 /// A config, ready for the data plane.
@@ -58,14 +76,17 @@ pub(crate) struct Ground {
     pub(crate) pseudonym: Arc<str>,
 }
 
-/// Compiles `config`, taking over what it can from `before`.
+/// Compiles `config`, taking over what it can from `before`. A rule that `standings` has enforced by
+/// other settings goes on with those until the new ones have earned its place.
 pub(crate) fn compile(
     config: &Config,
     ground: &Ground,
+    standings: &Standings,
     before: Option<(&[Rule], &Upstreams)>,
 ) -> anyhow::Result<Compiled> {
     let mut compiler = Compiler {
         ground,
+        standings,
         announce: &config.announce,
         sources: &config.sources,
         before: before.map(|(rules, _)| rules),
@@ -86,6 +107,7 @@ pub(crate) fn compile(
         let owns =
             |operation: &Operation| operation.links.iter().any(|own| own.position == link.position);
         !link.current.protection.is_inert()
+            || link.next.as_ref().is_some_and(|next| !next.protection.is_inert())
             || operations.as_ref().is_some_and(|known| known.list.iter().any(owns))
     };
     for route in &mut routes {
@@ -93,10 +115,11 @@ pub(crate) fn compile(
     }
     let table = RouteTable::build(config.routes.iter().map(|route| &route.pattern).zip(1..), 0)?;
     ground.names.put_in_force(compiler.rules.iter().map(|rule| rule.id));
-    let modes = ModeTable::new(compiler.rules.iter().map(|rule| (rule.id, rule.mode.into())));
+    let modes = ModeTable::new(compiler.rules.iter().map(|rule| (rule.id, standings.modes(rule))));
     let listen = &config.listen;
     let snapshot = Snapshot {
         generation: 0,
+        config: 0,
         clients: ClientResolver::new(&config.client, &ground.key.derive_16("client"))
             .map_err(anyhow::Error::msg)?,
         consumers: config.consumers.clone(),
@@ -135,6 +158,7 @@ pub(crate) fn compile(
 
 struct Compiler<'a> {
     ground: &'a Ground,
+    standings: &'a Standings,
     announce: &'a Announce,
     sources: &'a Sources,
     before: Option<&'a [Rule]>,
@@ -178,7 +202,10 @@ impl Compiler<'_> {
                 // A `[[route]]` of that name has said how it is to be judged. Its requests are still
                 // those of this operation, and of no less specific one.
                 let is_new = !self.rules.iter().any(|known| known.name == rule);
-                let link = is_new.then(|| self.add(protect, rule, position, protection));
+                let settings = (entry.settings)(protect);
+                let sources = self.sources.fingerprint(&(entry.sources)(protect));
+                let built = Built::new(&rule, settings, sources, protection);
+                let link = is_new.then(|| self.add(protect, rule, built));
                 match list.iter_mut().find(|(known, _)| *known == pattern) {
                     Some((_, operation)) => operation.links.extend(link),
                     None => {
@@ -213,66 +240,123 @@ impl Compiler<'_> {
         route: Option<&str>,
         position: usize,
     ) -> anyhow::Result<Link> {
-        let entry = REGISTRY[position];
         let name = RuleName { protection: position, route: route.map(Arc::from) };
-        let settings = (entry.settings)(protect);
-        let sources = self.sources.fingerprint(&(entry.sources)(protect));
-        let before = self.before.and_then(|rules| rules.iter().find(|rule| rule.name == name));
-        let is_same = |rule: &&Rule| rule.settings == settings && rule.sources == sources;
-        let context = BuildContext {
-            key: &self.ground.key,
-            sources: self.sources,
-            memory: before.and_then(|rule| rule.protection.memory()),
-        };
-        let protection = match before.filter(is_same) {
-            Some(rule) => Arc::clone(&rule.protection),
+        let before = self.rule_before(&name);
+        let settings = (REGISTRY[position].settings)(protect);
+        let sources = self.sources.fingerprint(&(REGISTRY[position].sources)(protect));
+        let same = before.and_then(|rule| rule.with(&settings, sources)).cloned();
+        let built = match same {
+            Some(built) => built,
             None => {
-                let fresh = (entry.build)(protect, &context).map_err(|error| {
-                    anyhow::anyhow!("protect.{}.{}: {error}", entry.name, error.key)
-                })?;
-                for notice in fresh.notices() {
+                let memory = before.and_then(|rule| rule.latest().protection.memory());
+                let protection = self.build(protect, position, memory)?;
+                for notice in protection.notices() {
                     tracing::warn!(rule = %name, "{notice}");
                 }
-                fresh
+                Built::new(&name, settings, sources, protection)
             }
         };
-        Ok(self.add(protect, name, position, protection))
+        Ok(self.add(protect, name, built))
+    }
+
+    fn rule_before(&self, name: &RuleName) -> Option<&Rule> {
+        self.before.and_then(|rules| rules.iter().find(|rule| rule.name == *name))
+    }
+
+    fn build(
+        &self,
+        protect: &Protect,
+        position: usize,
+        memory: Option<Memory>,
+    ) -> anyhow::Result<Arc<dyn Protection>> {
+        let entry = REGISTRY[position];
+        let context = BuildContext { key: &self.ground.key, sources: self.sources, memory };
+        (entry.build)(protect, &context)
+            .map_err(|error| anyhow::anyhow!("protect.{}.{}: {error}", entry.name, error.key))
     }
 
     /// Notes a rule, and makes the link to it.
-    fn add(
-        &mut self,
-        protect: &Protect,
-        name: RuleName,
-        position: usize,
-        protection: Arc<dyn Protection>,
-    ) -> Link {
-        let entry = REGISTRY[position];
+    fn add(&mut self, protect: &Protect, name: RuleName, built: Built) -> Link {
+        let position = name.protection;
         let id = self.ground.names.intern_rule(name.clone());
-        let setting = (entry.mode)(protect);
+        let setting = (REGISTRY[position].mode)(protect);
         let rule_name: Arc<str> = name.to_string().into();
-        let settings = (entry.settings)(protect);
         let since_unix_s = self
-            .before
-            .and_then(|rules| rules.iter().find(|rule| rule.name == name))
-            .filter(|rule| rule.settings == settings)
+            .rule_before(&name)
+            .filter(|rule| rule.latest().settings == built.settings)
             .map_or_else(|| Timestamp::now().as_second(), |rule| rule.since_unix_s);
-        let mode = setting.initial();
+        let (current, next) = match self.incumbent(&name, setting, built.policy) {
+            Some(incumbent) => (incumbent, Some(built)),
+            None => (built, None),
+        };
+        let rule = Rule { id, name, setting, current, next, since_unix_s };
+        let mode = self.standings.modes(&rule).current;
         let announcement = self.announce.enabled.then(|| {
             Arc::new(announce::announcement(&rule_name, mode, self.announce, since_unix_s))
         });
-        self.rules.push(Rule {
-            id,
-            name,
-            setting,
-            mode,
-            settings,
-            since_unix_s,
-            sources: self.sources.fingerprint(&(entry.sources)(protect)),
-            protection: Arc::clone(&protection),
-        });
-        let current = Version::from(protection);
-        Link { position, rule: id, rule_name, current, next: None, announcement }
+        let current = Version::from(Arc::clone(&rule.current.protection));
+        let next = rule.next.as_ref().map(|next| Version::from(Arc::clone(&next.protection)));
+        self.rules.push(rule);
+        Link { position, rule: id, rule_name, current, next, announcement }
+    }
+
+    /// What stays in force where a rule that is enforced gets another policy than `policy`.
+    fn incumbent(
+        &self,
+        name: &RuleName,
+        setting: ModeSetting,
+        policy: PolicyHash,
+    ) -> Option<Built> {
+        let standing = self.standings.get(&name.to_string())?;
+        if setting != ModeSetting::Auto || !standing.outlasts(policy) {
+            return None;
+        }
+        let policy = standing.current.policy;
+        if let Some(before) = self.rule_before(name) {
+            let versions = [Some(&before.current), before.next.as_ref()];
+            if let Some(built) = versions.into_iter().flatten().find(|one| one.policy == policy) {
+                return Some(built.clone());
+            }
+        }
+        // After a restart: from the settings that it was enforced with, if their files are as they
+        // were. Rules of single operations are made from all of a document.
+        let entry = REGISTRY[name.protection];
+        let protect = serde_json::json!({ (entry.name): standing.settings });
+        let protect: Protect = serde_json::from_value(protect).ok()?;
+        let sources = self.sources.fingerprint(&(entry.sources)(&protect));
+        let protection = self.build(&protect, name.protection, None).ok()?;
+        let built = Built::new(name, standing.settings.clone(), sources, protection);
+        (built.policy == policy).then_some(built)
+    }
+}
+
+impl Rule {
+    /// The version with these settings.
+    fn with(&self, settings: &serde_json::Value, sources: Option<[u8; 32]>) -> Option<&Built> {
+        let versions = [self.next.as_ref(), Some(&self.current)];
+        let is_same = |built: &&Built| built.settings == *settings && built.sources == sources;
+        versions.into_iter().flatten().find(is_same)
+    }
+}
+
+impl Built {
+    fn new(
+        name: &RuleName,
+        settings: serde_json::Value,
+        sources: Option<[u8; 32]>,
+        protection: Arc<dyn Protection>,
+    ) -> Self {
+        let what = match protection.policy() {
+            Some(own) => own.to_vec(),
+            // `serde_json` keeps the keys of a map in order.
+            None => {
+                let mut all = settings.to_string().into_bytes();
+                all.extend_from_slice(sources.as_ref().map_or(&[], |hash| &hash[..]));
+                all
+            }
+        };
+        let policy = PolicyHash::of(&[name.to_string().as_bytes(), &what]);
+        Self { policy, settings, sources, protection }
     }
 }
 

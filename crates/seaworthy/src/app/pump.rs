@@ -225,12 +225,13 @@ impl Task {
     fn view(&self) -> LiveView {
         let now = self.clock.now();
         let unix_ms = self.clock.unix_ms(now);
+        let snapshot = self.publisher.snapshot();
         let rules = self.rules.iter().map(|rule| {
             let totals = self.counters.rule(rule.id);
             RuleView {
                 protection: REGISTRY[rule.name.protection].name,
                 rule: rule.name.to_string(),
-                mode: rule.mode,
+                mode: snapshot.modes.get(rule.id),
                 setting: rule.setting,
                 evaluated: totals.evaluated,
                 would_deny: totals.would_deny,
@@ -238,8 +239,7 @@ impl Task {
                 harm: totals.harm,
             }
         });
-        let upstreams = self.publisher.snapshot();
-        let upstreams = upstreams.upstreams.list.iter().map(|upstream| {
+        let upstreams = snapshot.upstreams.list.iter().map(|upstream| {
             let (requests, failures) = upstream.counts();
             UpstreamView {
                 name: upstream.name.to_string(),

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use super::book::Book;
 use super::compile::{self, Ground, Rule};
 use super::metrics::ReloadMetrics;
 use super::pump::Change;
@@ -35,6 +36,7 @@ struct Shared {
     ground: Ground,
     fixed: Fixed,
     publisher: Publisher,
+    book: Book,
     changes: mpsc::Sender<Change>,
     metrics: ReloadMetrics,
     /// Told of each reload that was asked for.
@@ -46,7 +48,6 @@ struct Shared {
 }
 
 struct State {
-    rules: Vec<Rule>,
     checks: Option<JoinHandle<()>>,
     /// What is in force, to put what is fetched into. It is not read again for that: its files
     /// may be half-written by then.
@@ -86,7 +87,7 @@ impl Reloader {
         config: &Config,
         ground: Ground,
         publisher: Publisher,
-        (rules, checks): (Vec<Rule>, Option<HealthChecks>),
+        (book, checks): (Book, Option<HealthChecks>),
         changes: mpsc::Sender<Change>,
         metrics: ReloadMetrics,
     ) -> Self {
@@ -98,11 +99,12 @@ impl Reloader {
                 ground,
                 fixed: Fixed::of(config),
                 publisher,
+                book,
                 changes,
                 metrics,
                 reloaded: Notify::new(),
                 turn: tokio::sync::Mutex::new(()),
-                state: Mutex::new(State { rules, checks, config: config.clone(), fetched }),
+                state: Mutex::new(State { checks, config: config.clone(), fetched }),
             }),
         }
     }
@@ -195,18 +197,23 @@ impl Reloader {
             let keys = changed.join(", ");
             tracing::warn!(keys, "these change with a restart, not with a reload");
         }
-        let before = shared.state().rules.clone();
+        let before = shared.book.rules();
+        let standings = shared.book.standings();
         let snapshot = shared.publisher.snapshot();
-        let compiled =
-            compile::compile(&config, &shared.ground, Some((&before, &snapshot.upstreams)))
-                .map_err(|error| format!("{error:#}"))?;
-        let generation = shared.publisher.publish(compiled.snapshot);
+        let compiled = compile::compile(
+            &config,
+            &shared.ground,
+            &standings,
+            Some((&before, &snapshot.upstreams)),
+        )
+        .map_err(|error| format!("{error:#}"))?;
+        let (generation, changed) =
+            shared.book.put_in_force(compiled.snapshot, &compiled.rules, &config.rollout);
         let mut state = shared.state();
         if let Some(checks) = state.checks.take() {
             checks.abort();
         }
         state.checks = start_checks(&shared.publisher, compiled.health);
-        state.rules.clone_from(&compiled.rules);
         state.config = config;
         state.fetched = fetched;
         Ok((compiled.rules, generation))

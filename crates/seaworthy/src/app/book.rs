@@ -1,0 +1,191 @@
+//! Where each rule stands, and the one door through which a mode is put in force.
+//!
+//! The lock is held to compute the next state of a rule and to publish it, never during I/O. So two
+//! changes of one rule follow each other, whoever makes them, and no reload undoes a change that was
+//! made while it was compiled.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use seaworthy_policy::evidence::Lane;
+use seaworthy_policy::mode::{Mode, ModeSetting};
+use seaworthy_policy::rollout::{Event, RolloutConfig, Standing};
+use seaworthy_proxy::{Clock, Modes, Publisher, Snapshot};
+
+use super::compile::{Built, Rule};
+
+/// Where the rules stand, by name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standings(BTreeMap<String, Standing>);
+
+impl Standings {
+    pub(crate) fn get(&self, rule: &str) -> Option<&Standing> {
+        self.0.get(rule)
+    }
+
+    /// What is in force for `rule`.
+    pub(crate) fn modes(&self, rule: &Rule) -> Modes {
+        let standing = self.get(&rule.name.to_string());
+        // A policy that nobody knows here has earned nothing.
+        let of = |built: &Built| match standing.and_then(|known| known.of(built.policy)) {
+            Some(state) => state.in_force(rule.setting),
+            None => match (rule.setting, standing) {
+                (ModeSetting::Pinned(_), Some(known)) => known.current.in_force(rule.setting),
+                (setting, _) => setting.initial(),
+            },
+        };
+        Modes { current: of(&rule.current), next: rule.next.as_ref().map_or(Mode::Off, of) }
+    }
+
+    /// Brings the standing of each rule up to date with what the config says of it.
+    fn follow(&mut self, rules: &[Rule], config: &RolloutConfig, now_unix_ms: i64) -> Vec<Changed> {
+        let mut all = Vec::new();
+        for rule in rules {
+            let (name, latest) = (rule.name.to_string(), rule.latest());
+            let before = self.0.get(&name);
+            let after = match before {
+                None => Standing::new(latest.policy, latest.settings.clone(), now_unix_ms),
+                Some(known) => {
+                    let kept = rule.next.is_some();
+                    let (policy, settings) = (latest.policy, &latest.settings);
+                    let mut after = known.with_policy(policy, settings, kept, config, now_unix_ms);
+                    if let (ModeSetting::Pinned(pin), Mode::Enforce(_)) =
+                        (rule.setting, after.current.mode)
+                    {
+                        let reason = format!("the file pins it to {pin}");
+                        let pinned = Event::Set { mode: Mode::Warn, reason };
+                        after.current = after.current.after(&pinned, config, now_unix_ms);
+                    }
+                    after
+                }
+            };
+            if before == Some(&after) {
+                continue;
+            }
+            let before = self.0.insert(name.clone(), after.clone());
+            all.push(Changed { rule: name, before, after });
+        }
+        all
+    }
+}
+
+/// The standings, with the rules that they are about.
+#[derive(Clone)]
+pub(crate) struct Book {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    publisher: Publisher,
+    clock: Clock,
+    pages: Mutex<Pages>,
+}
+
+struct Pages {
+    rules: Vec<Rule>,
+    standings: Standings,
+    rollout: RolloutConfig,
+}
+
+/// What changed, to be written down.
+#[derive(Clone, Debug)]
+pub(crate) struct Changed {
+    pub(crate) rule: String,
+    /// `None` where the rule is new.
+    pub(crate) before: Option<Standing>,
+    pub(crate) after: Standing,
+}
+
+/// Why a change was not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotChanged {
+    #[error("there is no rule {0:?}: `seaworthy mode` lists all")]
+    NoSuchRule(String),
+    /// It was changed since, so what was decided was decided on what is past.
+    #[error("the rule has been changed since")]
+    Overtaken,
+}
+
+impl Book {
+    /// The book of a gateway that has just been started with `rules`.
+    pub(crate) fn open(
+        publisher: Publisher,
+        rules: &[Rule],
+        mut standings: Standings,
+        rollout: &RolloutConfig,
+        clock: Clock,
+    ) -> (Self, Vec<Changed>) {
+        let now_unix_ms = clock.unix_ms(clock.now());
+        let changed = standings.follow(rules, rollout, now_unix_ms);
+        let modes: Vec<_> = rules.iter().map(|rule| (rule.id, standings.modes(rule))).collect();
+        publisher.put_modes(modes);
+        let pages =
+            Mutex::new(Pages { rules: rules.to_vec(), standings, rollout: rollout.clone() });
+        (Self { shared: Arc::new(Shared { publisher, clock, pages }) }, changed)
+    }
+
+    /// A copy, to compile a config by.
+    pub(crate) fn standings(&self) -> Standings {
+        self.pages().standings.clone()
+    }
+
+    pub(crate) fn rules(&self) -> Vec<Rule> {
+        self.pages().rules.clone()
+    }
+
+    /// Puts a compiled config in force, with the modes as they are at this moment. Returns which
+    /// config it is, and whose standing it changed.
+    pub(crate) fn put_in_force(
+        &self,
+        mut snapshot: Snapshot,
+        rules: &[Rule],
+        rollout: &RolloutConfig,
+    ) -> (u64, Vec<Changed>) {
+        let now_unix_ms = self.now_unix_ms();
+        let mut pages = self.pages();
+        let changed = pages.standings.follow(rules, rollout, now_unix_ms);
+        for rule in rules {
+            snapshot.modes.set(rule.id, pages.standings.modes(rule));
+        }
+        pages.rules = rules.to_vec();
+        pages.rollout = rollout.clone();
+        (self.shared.publisher.publish(snapshot), changed)
+    }
+
+    /// Makes `event` happen to a version of `rule`, at once, on every path. With `expected`, only
+    /// where nothing has happened to it since it had that epoch.
+    pub(crate) fn change(
+        &self,
+        rule: &str,
+        lane: Lane,
+        event: &Event,
+        expected: Option<u64>,
+    ) -> Result<Changed, NotChanged> {
+        let now_unix_ms = self.now_unix_ms();
+        let mut pages = self.pages();
+        let pages = &mut *pages;
+        let known = pages.rules.iter().find(|known| known.name.to_string() == rule);
+        let (Some(known), Some(standing)) = (known, pages.standings.0.get_mut(rule)) else {
+            return Err(NotChanged::NoSuchRule(rule.to_owned()));
+        };
+        let state = standing.lane(lane).ok_or(NotChanged::Overtaken)?;
+        if expected.is_some_and(|epoch| state.epoch != epoch) {
+            return Err(NotChanged::Overtaken);
+        }
+        let after = standing
+            .after(lane, event, &pages.rollout, now_unix_ms)
+            .ok_or(NotChanged::Overtaken)?;
+        let before = std::mem::replace(standing, after.clone());
+        self.shared.publisher.put_modes([(known.id, pages.standings.modes(known))]);
+        Ok(Changed { rule: rule.to_owned(), before: Some(before), after })
+    }
+
+    pub(crate) fn now_unix_ms(&self) -> i64 {
+        let clock = self.shared.clock;
+        clock.unix_ms(clock.now())
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.shared.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
