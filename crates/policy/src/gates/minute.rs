@@ -1,0 +1,149 @@
+//! The exact counts of one rule in one minute, as the gates read them.
+
+use std::fmt;
+
+use arrayvec::ArrayString;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::statistics::Proportion;
+
+/// A minute by the calendar: whole minutes since 1970-01-01 00:00 UTC.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Minute(pub i64);
+
+impl Minute {
+    /// The minutes from `earlier` to `self`, 0 where `earlier` is the later one.
+    pub fn since(self, earlier: Self) -> u64 {
+        u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
+    }
+
+    /// Days since 1970-01-01.
+    pub const fn day(self) -> i64 {
+        self.0.div_euclid(1440)
+    }
+}
+
+/// The name of a client or a route in evidence: 1 to [`NAME_BYTES_MAX`] bytes without control
+/// characters, so that a table or a terminal shows what it holds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(ArrayString<NAME_BYTES_MAX>);
+
+pub const NAME_BYTES_MAX: usize = 96;
+
+/// Fits after "failed to read the name: ". Never holds the name: it may be a megabyte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    #[error("expected at least one character")]
+    Empty,
+    #[error("expected at most {NAME_BYTES_MAX} bytes, not {0}")]
+    TooLong(usize),
+    #[error("expected no control characters")]
+    Control,
+}
+
+impl Name {
+    pub fn new(text: &str) -> Result<Self, NameError> {
+        if text.is_empty() {
+            return Err(NameError::Empty);
+        }
+        let name = ArrayString::from(text).map_err(|_| NameError::TooLong(text.len()))?;
+        if text.chars().any(char::is_control) { Err(NameError::Control) } else { Ok(Self(name)) }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}
+
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+/// On which side of the share a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// In the share: what the rule denies is denied.
+    Enforced,
+    /// Identified and outside of the share: judged in shadow, the control.
+    Control,
+    /// Without an identity: judged, and never enforced below 100 %.
+    Unidentified,
+}
+
+/// One client's part of a minute.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientMinute {
+    pub client: Name,
+    pub standing: Standing,
+    /// Requests that were judged; hits are those that were harmed. The harm of a client in the
+    /// share cannot be seen: its denials never reach the service.
+    pub judged: Proportion,
+}
+
+/// Clients of one rule and minute that are told apart; the others are one sum.
+pub const CLIENTS_MAX: usize = 64;
+
+/// The counts of one rule in one minute.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleMinute<'a> {
+    pub minute: Minute,
+    /// The clients with the most harm, at most [`CLIENTS_MAX`]; those beyond count as `other`.
+    pub clients: &'a [ClientMinute],
+    /// All other clients outside of the share together.
+    pub other: Proportion,
+    /// Checks of this rule; hits took longer than the budget.
+    pub checks: Proportion,
+    /// Requests of the share that reached the service; hits were answered with 5xx.
+    pub enforced_5xx: Proportion,
+    /// The same for the control.
+    pub control_5xx: Proportion,
+    /// Requests of the share that were judged; hits were denied.
+    pub denied: Proportion,
+    /// Records of this minute that were lost.
+    pub dropped: u64,
+    /// Whether anything in this minute speaks against the change: an alarm, a firing alert.
+    pub is_red: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_bounded_and_printable() {
+        assert_eq!(Name::new("acme-batch").unwrap().as_str(), "acme-batch");
+        let long = "x".repeat(1 << 20);
+        for (text, error) in [
+            ("", NameError::Empty),
+            (long.as_str(), NameError::TooLong(1 << 20)),
+            ("a\u{1b}[2J", NameError::Control),
+            ("a\nb", NameError::Control),
+        ] {
+            assert_eq!(Name::new(text), Err(error));
+        }
+        assert!(serde_json::from_str::<Name>(r#""""#).is_err());
+    }
+}

@@ -1,0 +1,216 @@
+//! Numbers, times and waits in the gates' sentences.
+
+use super::minute::Minute;
+
+/// `1,410`
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 request`, `1,410 requests`
+pub(super) fn counted(number: u64, one: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {one}{plural}", count(number))
+}
+
+/// `0.5 %`: two decimals, or two digits where it is less than 0.1 %.
+pub(super) fn percent(share: f64) -> String {
+    let value = 100.0 * share;
+    let decimals = match value {
+        _ if value >= 0.1 || value <= 0.0 => 2,
+        _ if value >= 0.01 => 3,
+        _ if value >= 0.001 => 4,
+        _ if value >= 0.0001 => 5,
+        _ => return "less than 0.0001 %".to_owned(),
+    };
+    let text = format!("{value:.decimals$}");
+    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// `E = 12.3`; above a million its power of ten.
+pub(super) fn e_value(ln_e: f64) -> String {
+    let log10 = ln_e / std::f64::consts::LN_10;
+    match log10 {
+        _ if log10 >= 6.0 => format!("10^{log10:.0}"),
+        _ if log10 <= -3.0 => "less than 0.001".to_owned(),
+        _ => {
+            let decimals = if log10 >= 2.0 { 0 } else { 2 };
+            format!("{:.decimals$}", libm::exp(ln_e))
+        }
+    }
+}
+
+/// `38 minutes`, `7 hours`, `3 days`
+pub(super) fn duration(minutes: u64) -> String {
+    match minutes {
+        0..120 => counted(minutes.max(1), "minute"),
+        120..2880 => counted((minutes + 30) / 60, "hour"),
+        _ => counted((minutes + 720) / 1440, "day"),
+    }
+}
+
+/// `2026-11-21 10:02 UTC`
+pub(super) fn time(minute: Minute) -> String {
+    let (year, month, day) = civil(minute.day());
+    let of_day = minute.0.rem_euclid(1440);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", of_day / 60, of_day % 60)
+}
+
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+
+/// A wait longer than this is no plan but a dead end: 30 days.
+const PATIENCE_MINUTES: f64 = 30.0 * 1440.0;
+
+/// What is missing, and how long it takes at this traffic.
+pub(super) struct Wait<'a> {
+    /// So many more; `None` where no number is enough.
+    pub(super) more: Option<u64>,
+    /// `request`, `check`
+    pub(super) unit: &'a str,
+    pub(super) per_minute: f64,
+    pub(super) now: Minute,
+    /// What an operator can do where it takes too long: `raise p0, waive, or pin`.
+    pub(super) ways_out: &'a str,
+}
+
+impl Wait<'_> {
+    pub(super) fn text(&self) -> String {
+        let Self { unit, ways_out, .. } = self;
+        let Some(more) = self.more else {
+            return format!("unprovable with clean {unit}s alone; {ways_out}");
+        };
+        if self.per_minute <= 0.0 {
+            return format!("{}; there is no traffic now", counted(more, &format!("more {unit}")));
+        }
+        let minutes = libm::ceil(more as f64 / self.per_minute);
+        if minutes <= PATIENCE_MINUTES {
+            let time = duration(minutes as u64);
+            let more = counted(more, &format!("more {unit}"));
+            return format!("{more}, about {time} at this traffic");
+        }
+        let per_hour = 60.0 * self.per_minute;
+        let pace = if per_hour >= 1.0 {
+            format!("{} an hour", counted(libm::round(per_hour) as u64, unit))
+        } else {
+            format!("{} a day", counted(libm::round(24.0 * per_hour) as u64, unit))
+        };
+        format!("unprovable at {pace} before {}; {ways_out}", until(self.now, minutes))
+    }
+}
+
+/// The year of the time `minutes` from `now`; within this year its month as well.
+fn until(now: Minute, minutes: f64) -> String {
+    // Ten thousand years are enough to say "never" by.
+    let then = Minute(now.0.saturating_add(minutes.min(5.2e9) as i64));
+    let (year, month, _) = civil(then.day());
+    if year == civil(now.day()).0 {
+        format!("{} {year}", MONTHS[month - 1])
+    } else {
+        year.to_string()
+    }
+}
+
+/// Year, month (1 to 12) and day of the proleptic Gregorian calendar, from days since 1970-01-01.
+///
+/// Counted in years that begin in March, so that the leap day is the last of its year; then the
+/// days before a month are `(153 m + 2) / 5`.
+fn civil(days: i64) -> (i64, usize, i64) {
+    // Far beyond any date that is meant, and far from overflow.
+    let days = days.clamp(-100_000_000, 100_000_000) + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = 400 * era + year_of_era + i64::from(month <= 2);
+    (year, usize::try_from(month).unwrap_or(1), day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        for (number, text) in [(0, "0"), (412, "412"), (1410, "1,410"), (1_234_567, "1,234,567")] {
+            assert_eq!(count(number), text);
+        }
+        for (share, text) in [
+            (0.0, "0 %"),
+            (0.005, "0.5 %"),
+            (0.003, "0.3 %"),
+            (0.1, "10 %"),
+            (1.0, "100 %"),
+            (0.98764, "98.76 %"),
+            (0.00041, "0.041 %"),
+            (0.000_000_1, "less than 0.0001 %"),
+        ] {
+            assert_eq!(percent(share), text);
+        }
+        for (e, text) in
+            [(164.5, "164"), (12.3456, "12.35"), (1e9, "10^9"), (1e-9, "less than 0.001")]
+        {
+            assert_eq!(e_value(libm::log(e)), text);
+        }
+    }
+
+    #[test]
+    fn days_have_their_dates() {
+        for (days, date) in [
+            (0, (1970, 1, 1)),
+            (-1, (1969, 12, 31)),
+            (11_016, (2000, 2, 29)),
+            (11_017, (2000, 3, 1)),
+            (20_778, (2026, 11, 21)),
+            (47_540, (2100, 2, 28)),
+            (47_541, (2100, 3, 1)),
+        ] {
+            assert_eq!(civil(days), date, "{days}");
+        }
+        assert_eq!(time(Minute(20_778 * 1440 + 602)), "2026-11-21 10:02 UTC");
+    }
+
+    #[test]
+    fn a_wait_says_how_long_or_that_it_is_hopeless() {
+        let (now, march) = (Minute(20_778 * 1440), Minute(20_514 * 1440));
+        for (more, per_hour, text) in [
+            (Some(412), 650.0, "412 more requests, about 39 minutes at this traffic"),
+            (Some(1), 650.0, "1 more request, about 1 minute at this traffic"),
+            (Some(5000), 650.0, "5,000 more requests, about 8 hours at this traffic"),
+            (Some(412), 0.0, "412 more requests; there is no traffic now"),
+            (Some(2500), 3.0, "unprovable at 3 requests an hour before April 2026; x"),
+            (Some(3500), 3.0, "unprovable at 3 requests an hour before 2027; x"),
+            (Some(100), 0.1, "unprovable at 2 requests a day before 2027; x"),
+            (Some(u64::MAX), 1.0, "unprovable at 1 request an hour before 11913; x"),
+            (None, 650.0, "unprovable with clean requests alone; x"),
+        ] {
+            // One case begins in March, so that it ends in the same year.
+            let now = if more == Some(2500) { march } else { now };
+            let per_minute = per_hour / 60.0;
+            let wait = Wait { more, unit: "request", per_minute, now, ways_out: "x" };
+            assert_eq!(wait.text(), text, "{more:?} at {per_hour}");
+        }
+    }
+}
