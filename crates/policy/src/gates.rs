@@ -60,6 +60,21 @@ pub enum Gate {
     Calibration,
 }
 
+impl Gate {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::HarmRate => "harm_rate",
+            Self::Clients => "clients",
+            Self::Coverage => "coverage",
+            Self::Latency => "latency",
+            Self::Errors => "errors",
+            Self::Assignment => "assignment",
+            Self::Soak => "soak",
+            Self::Calibration => "calibration",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {

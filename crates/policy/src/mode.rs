@@ -17,6 +17,7 @@ use crate::quantity::serde_as_text;
 pub struct Share(u16);
 
 impl Share {
+    pub const NONE: Self = Self(0);
     pub const ALL: Self = Self(10_000);
 
     /// Returns `None` above 10 000.

@@ -16,6 +16,7 @@
 //! checked by anyone who has it.
 
 pub mod freeze;
+pub mod receipt;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +24,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use self::freeze::Freeze;
+pub use self::receipt::Receipt;
 use crate::evidence::Lane;
 use crate::mode::{Mode, ModeSetting, Share};
 use crate::quantity::{Period, serde_as_text};
@@ -507,7 +509,7 @@ pub enum Proposal {
 }
 
 /// Why a rule stays where it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Stay {
     /// The file is the truth.
