@@ -57,6 +57,20 @@ pub enum StoreError {
     Sqlite { path: PathBuf, reason: String },
     #[error("the store's writer cannot be started ({reason}); check the limit on threads")]
     NoThread { reason: String },
+    #[error(
+        "{} {reason}; put the right one back, or move ledger.db, audit.checkpoints and the key away \
+         together to begin a new log",
+        path.display()
+    )]
+    KeyUnusable { path: PathBuf, reason: String },
+    #[error(
+        "{} is not of this ledger ({reason}): was an older ledger.db put back? put the newest back, \
+         or move both away to begin a new log",
+        path.display()
+    )]
+    Diverged { path: PathBuf, reason: String },
+    #[error("the operating system gives no random bytes")]
+    NoRandom,
     #[error("the store has been closed")]
     Closed,
 }
