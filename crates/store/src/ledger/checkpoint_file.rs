@@ -226,7 +226,7 @@ pub(super) enum NotesError {
     Malformed { line: u64 },
     /// The file ends within a note, of which this is there.
     #[error("it ends within a checkpoint")]
-    Torn { begun: String },
+    Torn { begun: Vec<u8> },
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
 }
@@ -259,12 +259,10 @@ impl<R: BufRead> Notes<R> {
                 if read == 0 && text.is_empty() {
                     return Ok(None);
                 }
-                let begun = String::from_utf8_lossy(&text).into_owned();
-                return Err(NotesError::Torn { begun });
+                return Err(NotesError::Torn { begun: text });
             }
             if read == 0 {
-                let begun = String::from_utf8_lossy(&text).into_owned();
-                return Err(NotesError::Torn { begun });
+                return Err(NotesError::Torn { begun: text });
             }
             self.line += 1;
             empty_lines += u32::from(text[before..] == *b"\n");

@@ -75,10 +75,6 @@ impl PublicKey {
         &self.log
     }
 
-    pub(super) const fn bytes(&self) -> &[u8; 32] {
-        &self.bytes
-    }
-
     /// The first four bytes of SHA-256 of the name, a line break, the algorithm and the key.
     fn id(&self) -> [u8; 4] {
         let Hash(hash) =
@@ -296,7 +292,7 @@ mod tests {
         // The example of the signed-note specification's reference implementation has other
         // names; what is hashed is checked by its parts instead.
         let public = public(3);
-        let hashed = [public.log().origin().as_bytes(), b"\n\x01", public.bytes()].concat();
+        let hashed = [public.log().origin().as_bytes(), b"\n\x01", &public.bytes].concat();
         assert_eq!(public.id(), sha256(&[&hashed]).0[..4]);
     }
 }

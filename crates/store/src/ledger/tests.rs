@@ -1,9 +1,7 @@
 //! The ledger as its callers see it, and as somebody finds it who has changed its files.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use rusqlite::Connection;
 use serde_json::json;
@@ -656,73 +654,4 @@ fn what_is_no_ledger_is_said_to_be_none() {
         let error = verify(dir.path(), &VerifyOptions::default()).unwrap_err();
         assert!(matches!(error, VerifyError::NotALedger { .. }), "{error}");
     }
-}
-
-/// The child of the next test: appends and says what was acknowledged, until it is killed.
-#[test]
-#[ignore = "started by the test below"]
-fn child_that_appends() {
-    let Some(dir) = std::env::var_os("SEAWORTHY_LEDGER") else { return };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let every = Duration::from_millis(5);
-    runtime.block_on(async {
-        let options = LedgerOptions { checkpoint_every: every };
-        let ledger = Ledger::open(Path::new(&dir), options).unwrap();
-        let mut tasks = tokio::task::JoinSet::new();
-        for task in 0..8 {
-            let ledger = ledger.clone();
-            tasks.spawn(async move {
-                for index in 0.. {
-                    let name = format!("{task}/{index}");
-                    let committed = ledger.commit(change(&name)).await.unwrap();
-                    println!("acknowledged {} {name}", committed.seqs.start);
-                }
-            });
-        }
-        tasks.join_all().await;
-    });
-}
-
-#[test]
-fn what_was_acknowledged_survives_a_kill() {
-    let dir = folder();
-    let mut acknowledged = Vec::new();
-    for round in 1..=5 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["ledger::tests::child_that_appends", "--exact", "--ignored", "--nocapture"])
-            .env("SEAWORTHY_LEDGER", dir.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut line = || {
-            let line = said.next()?.unwrap();
-            // The harness may have said something before it on the same line.
-            let (_, said) = line.split_once("acknowledged ")?;
-            let (seq, name) = said.split_once(' ')?;
-            Some((seq.parse::<u64>().ok()?, name.to_owned()))
-        };
-        let mut count = 0;
-        while count < 100 * round {
-            if let Some(committed) = line() {
-                acknowledged.push(committed);
-                count += 1;
-            }
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        // What it said before it died counts as well.
-        acknowledged.extend(std::iter::from_fn(line));
-
-        let sound = sound(dir.path());
-        assert!(sound.leaves > acknowledged.len() as u64);
-    }
-    let reader = LedgerReader::open_read_only(dir.path()).unwrap();
-    for (seq, name) in acknowledged {
-        let leaf = reader.leaf(seq).unwrap().expect("it was acknowledged").leaf;
-        assert!(leaf.contains(&format!("\"target\":\"{name}\"")), "{seq}: {leaf}");
-    }
-    drop(Bench::open(dir.path()));
-    sound(dir.path());
 }

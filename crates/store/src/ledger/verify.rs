@@ -147,7 +147,9 @@ pub fn verify(dir: &Path, options: &VerifyOptions) -> Result<Verdict, VerifyErro
         return Ok(Verdict::Broken(Fault::of_file(what)));
     }
     let path = path.clone();
-    run(Some(key), kept, move |batches| source::read_database(connection, &path, &batches))
+    run(Origin::Database, Some(key), kept, move |batches| {
+        source::read_database(connection, &path, &batches)
+    })
 }
 
 /// Verifies the leaves that were exported to `file`, one a line, against checkpoints that were
@@ -164,26 +166,33 @@ pub fn verify_export(
     };
     let lines = BufReader::with_capacity(1 << 16, File::open(file).map_err(unreadable)?);
     let path = file.to_owned();
-    run(public_key, kept, move |batches| source::read_lines(lines, &path, &batches))
+    run(Origin::Export, public_key, kept, move |batches| source::read_lines(lines, &path, &batches))
 }
 
 type Batches = SyncSender<Result<Batch, VerifyError>>;
 
+/// Where leaves come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Database,
+    Export,
+}
+
 fn run(
+    from: Origin,
     key: Option<PublicKey>,
     kept: Option<KeptFile>,
     read: impl FnOnce(Batches) + Send,
 ) -> Result<Verdict, VerifyError> {
     let (send, batches) = sync_channel(BATCHES_AHEAD);
     let ended = std::thread::scope(|scope| {
-        std::thread::Builder::new()
-            .name("verify".to_owned())
-            .spawn_scoped(scope, || read(send))
-            .map_err(|error| {
-                VerifyError::Store(StoreError::NoThread { reason: error.to_string() })
-            })?;
-        // The reader ends when the batches have nobody to take them any more.
-        Checker::new(key, kept).check(batches)
+        let reading = std::thread::Builder::new().name("verify".to_owned());
+        if let Err(error) = reading.spawn_scoped(scope, || read(send)) {
+            let reason = error.to_string();
+            return Err(VerifyError::Store(StoreError::NoThread { reason }).into());
+        }
+        // The reader ends when nobody takes its batches any more.
+        Checker::new(key, from, kept).check(batches)
     });
     match ended {
         Ok(sound) => Ok(Verdict::Sound(sound)),
@@ -233,13 +242,15 @@ struct Checker {
     frontier: Frontier,
     chain: Hash,
     ts_us: i64,
+    /// Whether there is a table of checkpoints, which an exported file has not.
+    table: bool,
     file: Option<KeptFile>,
     /// The next note of the file.
     next: Option<Kept>,
     /// The size of the file's note before it; `None` before the first.
     before: Option<u64>,
     /// How the file ends within a note.
-    torn: Option<String>,
+    torn: Option<Vec<u8>>,
     /// The size of the table's checkpoint before.
     stored_before: u64,
     /// The newest size whose root was right.
@@ -289,12 +300,13 @@ struct FirstAfter {
 }
 
 impl Checker {
-    fn new(key: Option<PublicKey>, file: Option<KeptFile>) -> Self {
+    fn new(key: Option<PublicKey>, from: Origin, file: Option<KeptFile>) -> Self {
         Self {
             key,
             frontier: Frontier::default(),
             chain: Hash::ZERO,
             ts_us: i64::MIN,
+            table: from == Origin::Database,
             file,
             next: None,
             before: None,
@@ -438,7 +450,8 @@ impl Checker {
             self.stored(stored)?;
         }
         if let Some(kept) = kept {
-            let same = stored.map(|stored| stored.note == kept.signed.note);
+            let ours = stored.is_some_and(|stored| stored.note == kept.signed.note);
+            let same = self.table.then_some(ours);
             self.kept(&kept, same)?;
             self.before = Some(size);
             self.read_note()?;
@@ -450,7 +463,7 @@ impl Checker {
                 return Err(Fault::of_file(what).into());
             }
             if let (Some(torn), Some(stored)) = (self.torn.take(), stored)
-                && !format!("{}\n", stored.note).starts_with(&torn)
+                && !format!("{}\n", stored.note).as_bytes().starts_with(&torn)
             {
                 let what = format!("{}: it ends with a part of something else", self.file_name());
                 return Err(Fault::of_file(what).into());
