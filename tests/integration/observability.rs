@@ -106,7 +106,7 @@ async fn readiness_goes_with_the_upstream_and_liveness_does_not() {
 
 /// Every family of `/metrics`, as Prometheus names it. Dashboards and alerts are built on these:
 /// a name that is gone breaks them.
-const FAMILIES: [&str; 48] = [
+const FAMILIES: [&str; 51] = [
     "http_server_active_requests",
     "http_server_request_duration_seconds",
     "process_cpu_seconds_total",
@@ -114,6 +114,8 @@ const FAMILIES: [&str; 48] = [
     "process_resident_memory_bytes",
     "process_threads",
     "process_virtual_memory_bytes",
+    "seaworthy_audit_checkpoint_size",
+    "seaworthy_audit_leaves",
     "seaworthy_build_info",
     "seaworthy_config_reload_failed",
     "seaworthy_config_reloads_total",
@@ -126,6 +128,7 @@ const FAMILIES: [&str; 48] = [
     "seaworthy_findings_total",
     "seaworthy_gateway_overhead_seconds",
     "seaworthy_harm_total",
+    "seaworthy_ledger_writable",
     "seaworthy_log_lines_suppressed_total",
     "seaworthy_metrics_overflowed_total",
     "seaworthy_notes_dropped_total",

@@ -5,6 +5,7 @@
 //! workers as snapshots.
 
 mod announce;
+mod audit;
 mod book;
 mod compile;
 pub mod demo;
@@ -32,6 +33,7 @@ use seaworthy_store::telemetry::Telemetry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::audit::{Auditor, ConfigText};
 use self::book::{Book, Standings};
 use self::compile::Ground;
 use self::metrics::{FetchMetrics, ReloadMetrics};
@@ -59,6 +61,8 @@ pub struct Running {
     gateway: Gateway,
     console: Console,
     telemetry: Telemetry,
+    audit: Auditor,
+    service: String,
     live: watch::Receiver<Arc<LiveView>>,
     reloader: Reloader,
     pump: pump::Pump,
@@ -88,6 +92,8 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
     let telemetry = open_store(&config, &names).await?;
     let key = key::load(&dir, inputs.variable(key::VARIABLE))
         .map_err(|error| anyhow::anyhow!("failed to get the installation's key: {error}"))?;
+    let audit = Auditor::start(dir).await;
+    let in_force = ConfigText::of(&config, &key);
     let ground = Ground { names: Arc::clone(&names), pseudonym: pseudonym(&key), key };
     let standings = Standings::default();
     let compiled = compile::compile(&config, &ground, &standings, None)?;
@@ -112,11 +118,13 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
     });
     let live = pump.live();
     let fetch_metrics = FetchMetrics::default();
-    let registry = metrics::registry(counters, &telemetry, &pump, &reload_metrics, &fetch_metrics);
+    let registry =
+        metrics::registry(counters, (&telemetry, &audit), &pump, &reload_metrics, &fetch_metrics);
     let registry = Arc::new(registry);
     let (draining, draining_seen) = watch::channel(false);
     let publisher = gateway.publisher();
-    let ready = readiness(publisher.clone(), telemetry.clone(), clock, draining_seen);
+    let ready =
+        readiness(publisher.clone(), (telemetry.clone(), audit.clone()), clock, draining_seen);
     let console_inputs = ConsoleInputs {
         live: live.clone(),
         telemetry: Some(telemetry.clone()),
@@ -134,14 +142,17 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
         publisher,
         (book, compiled.health),
         pump.control(),
-        reload_metrics,
+        (reload_metrics, audit.clone()),
     );
     let watching = tokio::spawn(reloader.clone().watch_files());
     let fetching = tokio::spawn(fetch::run(reloader.clone(), fetch_metrics));
+    audit.record(audit::started(&config.service.name, &in_force));
     Ok(Running {
         gateway,
         console,
         telemetry,
+        audit,
+        service: config.service.name.clone(),
         live,
         reloader,
         pump,
@@ -190,6 +201,7 @@ impl Running {
     /// within the drain timeout, the last evidence is written, the console closes.
     pub async fn stop(self) {
         self.draining.send_replace(true);
+        self.audit.record(audit::stopped(&self.service));
         self.watching.abort();
         self.fetching.abort();
         self.reloader.stop();
@@ -203,6 +215,7 @@ impl Running {
         if let Err(error) = self.telemetry.close().await {
             tracing::error!(%error, "the last telemetry was not written");
         }
+        self.audit.stop().await;
     }
 }
 
@@ -231,7 +244,7 @@ fn workers(config: &Config) -> usize {
 /// What `/readyz` asks, without waiting for anything.
 fn readiness(
     publisher: Publisher,
-    telemetry: Telemetry,
+    (telemetry, audit): (Telemetry, Auditor),
     clock: Clock,
     draining: watch::Receiver<bool>,
 ) -> Arc<dyn Fn() -> Readiness + Send + Sync> {
@@ -243,7 +256,7 @@ fn readiness(
             .iter()
             .filter(|upstream| upstream.is_healthy() && !upstream.is_ejected(clock.now()))
             .count();
-        let health = telemetry.health();
+        let (health, ledger) = (telemetry.health(), audit.health());
         let check = |name, ok, detail: String| ReadyCheck { name, ok, detail };
         Readiness {
             checks: vec![
@@ -262,6 +275,11 @@ fn readiness(
                     "store",
                     health.writable,
                     health.last_error.unwrap_or_else(|| "takes writes".to_owned()),
+                ),
+                check(
+                    "ledger",
+                    ledger.writable,
+                    ledger.last_error.unwrap_or_else(|| "takes writes".to_owned()),
                 ),
             ],
         }

@@ -3,6 +3,7 @@
 //! A subcommand that answers returns an `Answer` and prints nothing itself; [`run`] writes it
 //! and turns failures into one line on standard error and an exit code.
 
+mod audit;
 mod authz;
 mod completions;
 mod config;
@@ -54,6 +55,8 @@ enum Command {
     Schema(schema::Schema),
     #[command(subcommand)]
     Authz(authz::Authz),
+    #[command(subcommand)]
+    Audit(audit::Audit),
     Completions(completions::Completions),
 }
 
@@ -133,6 +136,7 @@ impl Command {
             Self::Vocabulary(command) => command.run(surroundings),
             Self::Schema(command) => command.run(surroundings),
             Self::Authz(command) => command.run(surroundings),
+            Self::Audit(command) => command.run(surroundings),
             Self::Completions(command) => Ok(command.run()),
         }
     }
@@ -284,6 +288,9 @@ mod tests {
             &["schema", "learn"],
             &["schema", "learn", "--from", "traces"],
             &["vocabulary", "parse", "stages", "a", "--shape", "round"],
+            &["audit"],
+            &["audit", "tail", "-n", "0"],
+            &["audit", "verify", "audit.jsonl"],
             &["completions", "csh"],
         ] {
             let error = parsed(wrong).expect_err("it is wrong");

@@ -13,6 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 use seaworthy_proxy::metrics::GatewayMetrics;
 use seaworthy_store::telemetry::{LATENCY_BOUNDS_US, Telemetry};
 
+use super::audit::Auditor;
 use super::pump::Pump;
 
 /// What the reloads count.
@@ -34,7 +35,7 @@ pub(super) struct FetchMetrics {
 /// Builds the registry. Each call makes a new one, so two gateways in a process do not meet.
 pub(super) fn registry(
     counters: Arc<GatewayMetrics>,
-    telemetry: &Telemetry,
+    (telemetry, audit): (&Telemetry, &Auditor),
     pump: &Pump,
     reload: &ReloadMetrics,
     fetch: &FetchMetrics,
@@ -72,6 +73,7 @@ pub(super) fn registry(
     );
     registry.register_collector(Box::new(counters));
     registry.register_collector(Box::new(StoreMetrics(telemetry.clone())));
+    registry.register_collector(Box::new(LedgerMetrics(audit.clone())));
     registry.register_collector(Box::new(ProcessMetrics));
     registry
 }
@@ -151,6 +153,33 @@ impl Collector for StoreMetrics {
             &buckets,
             None,
         )
+    }
+}
+
+struct LedgerMetrics(Auditor);
+
+impl fmt::Debug for LedgerMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LedgerMetrics")
+    }
+}
+
+impl Collector for LedgerMetrics {
+    fn encode(&self, mut out: DescriptorEncoder<'_>) -> fmt::Result {
+        let health = self.0.health();
+        let writable = f64::from(u8::from(health.writable));
+        for (name, help, value) in [
+            ("seaworthy_ledger_writable", "1 where the ledger's last write succeeded", writable),
+            ("seaworthy_audit_leaves", "Entries in the audit log", health.leaves as f64),
+            (
+                "seaworthy_audit_checkpoint_size",
+                "Entries that the newest signed checkpoint counts",
+                health.checkpoint_size as f64,
+            ),
+        ] {
+            gauge(&mut out, name, help, None, value)?;
+        }
+        Ok(())
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use super::audit::{self, Auditor, ConfigText};
 use super::book::Book;
 use super::compile::{self, Ground, Rule};
 use super::metrics::ReloadMetrics;
@@ -39,6 +40,7 @@ struct Shared {
     book: Book,
     changes: mpsc::Sender<Change>,
     metrics: ReloadMetrics,
+    audit: Auditor,
     /// Told of each reload that was asked for.
     reloaded: Notify,
     /// One reload at a time: SIGHUP and the file's watcher may come together.
@@ -89,7 +91,7 @@ impl Reloader {
         publisher: Publisher,
         (book, checks): (Book, Option<HealthChecks>),
         changes: mpsc::Sender<Change>,
-        metrics: ReloadMetrics,
+        (metrics, audit): (ReloadMetrics, Auditor),
     ) -> Self {
         let checks = start_checks(&publisher, checks);
         let fetched = inputs.fetched.clone();
@@ -102,6 +104,7 @@ impl Reloader {
                 book,
                 changes,
                 metrics,
+                audit,
                 reloaded: Notify::new(),
                 turn: tokio::sync::Mutex::new(()),
                 state: Mutex::new(State { checks, config: config.clone(), fetched }),
@@ -214,8 +217,15 @@ impl Reloader {
             checks.abort();
         }
         state.checks = start_checks(&shared.publisher, compiled.health);
+        let key = &shared.ground.key;
+        let texts = (ConfigText::of(&state.config, key), ConfigText::of(&config, key));
         state.config = config;
         state.fetched = fetched;
+        drop(state);
+        let file = shared.inputs.file.as_ref().map(|file| file.display().to_string());
+        let file = file.as_deref().unwrap_or("the built-in config");
+        // As generations are shown: the first is 1.
+        shared.audit.record(audit::reloaded(file, &texts.0, &texts.1, generation + 1));
         Ok((compiled.rules, generation))
     }
 

@@ -96,18 +96,24 @@ impl Config {
         add("console", value_of(&self.console));
         add("store", value_of(&self.store));
         add("client", value_of(&self.client));
+        add("consumers", value_of(&self.consumers));
         let protect = value_of(&self.protect);
         for entry in REGISTRY {
             add(&format!("protect.{}", entry.name), protect[entry.name].clone());
         }
         for (index, route) in self.routes.iter().enumerate() {
             add(&format!("route[{index}].match"), json!(route.pattern));
+            if let Some(sunset) = route.sunset {
+                add(&format!("route[{index}].sunset"), json!(sunset));
+            }
             let protect = value_of(&route.protect);
             for position in &route.overrides {
                 let name = REGISTRY[*position].name;
                 add(&format!("route[{index}].protect.{name}"), protect[name].clone());
             }
         }
+        add("announce", value_of(&self.announce));
+        add("learn", value_of(&self.learn));
         add("log", value_of(&self.log));
         settings
     }

@@ -1,0 +1,202 @@
+//! What the gateway says of itself in the audit log.
+
+use ring::digest::{SHA256, digest};
+use ring::hmac;
+use seaworthy_policy::registry::{InstallKey, REGISTRY};
+use seaworthy_policy::source::Source;
+use seaworthy_store::ledger::{Action, Entry, TARGET_BYTES_MAX};
+use serde_json::json;
+use similar::TextDiff;
+
+use crate::config::Config;
+
+/// Who does what nobody asked for in person.
+const ACTOR: &str = "gateway";
+
+/// Bytes of a diff that are kept; how many lines are left out is said.
+const DIFF_BYTES_MAX: usize = 64 << 10;
+
+/// Lines around a change.
+const DIFF_CONTEXT: usize = 2;
+
+/// Every effective setting, a line each, as `seaworthy config show` has them; then what each
+/// named source held, as a keyed hash.
+///
+/// No setting is a secret: those are kept in files and variables, of which settings have the
+/// names. Their contents may be short enough to be guessed, so a hash of them that anybody could
+/// compute would say too much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::app) struct ConfigText(String);
+
+impl ConfigText {
+    pub(in crate::app) fn of(config: &Config, key: &InstallKey) -> Self {
+        let mut text: String = config
+            .settings()
+            .iter()
+            .map(|setting| format!("{} = {}\n", setting.key, setting.value))
+            .collect();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &key.derive("audit source"));
+        let protects = config.routes.iter().map(|route| &route.protect).chain([&config.protect]);
+        let named = protects
+            .flat_map(|protect| REGISTRY.iter().flat_map(move |entry| (entry.sources)(protect)));
+        let mut sources: Vec<Source> = named.collect();
+        sources.sort();
+        sources.dedup();
+        for source in sources {
+            let held = config.sources.fingerprint(std::slice::from_ref(&source));
+            let tag = hmac::sign(&key, &held.unwrap_or_default());
+            text += &format!("source \"{source}\" = hmac:{}\n", hex(&tag.as_ref()[..16]));
+        }
+        Self(text)
+    }
+
+    fn sha256(&self) -> String {
+        hex(digest(&SHA256, self.0.as_bytes()).as_ref())
+    }
+
+    /// How to get from `before` to this, as a unified diff.
+    fn diff(&self, before: &Self) -> String {
+        let diff = TextDiff::from_lines(&*before.0, &*self.0);
+        let whole = diff.unified_diff().context_radius(DIFF_CONTEXT).to_string();
+        if whole.len() <= DIFF_BYTES_MAX {
+            return whole;
+        }
+        let mut kept = String::new();
+        let mut lines = whole.split_inclusive('\n');
+        for line in lines.by_ref() {
+            if kept.len() + line.len() > DIFF_BYTES_MAX {
+                break;
+            }
+            kept += line;
+        }
+        format!("{kept}… and {} more lines\n", lines.count() + 1)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The gateway serves.
+pub(in crate::app) fn started(service: &str, config: &ConfigText) -> Entry {
+    let version = env!("CARGO_PKG_VERSION");
+    let after = json!({ "version": version, "config_sha256": config.sha256() });
+    Entry { after: Some(after), ..Entry::new(ACTOR, Action::GatewayStart, target(service)) }
+}
+
+/// The gateway was asked to end.
+pub(in crate::app) fn stopped(service: &str) -> Entry {
+    let before = json!({ "version": env!("CARGO_PKG_VERSION") });
+    Entry { before: Some(before), ..Entry::new(ACTOR, Action::GatewayStop, target(service)) }
+}
+
+/// Another config was put in force: that of `file`, or what a URL has now.
+pub(in crate::app) fn reloaded(
+    file: &str,
+    before: &ConfigText,
+    now: &ConfigText,
+    generation: u64,
+) -> Entry {
+    Entry {
+        before: Some(json!({ "config_sha256": before.sha256() })),
+        after: Some(json!({
+            "config_sha256": now.sha256(),
+            "generation": generation,
+            "diff": now.diff(before),
+        })),
+        ..Entry::new(ACTOR, Action::ConfigReload, target(file))
+    }
+}
+
+/// A name within its bound: a path or a name that is longer keeps its end.
+fn target(name: &str) -> String {
+    const CUT: &str = "…";
+    if name.is_empty() {
+        return "gateway".to_owned();
+    }
+    if name.len() <= TARGET_BYTES_MAX {
+        return name.to_owned();
+    }
+    let from = name.ceil_char_boundary(name.len() - (TARGET_BYTES_MAX - CUT.len()));
+    format!("{CUT}{}", name.get(from..).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Inputs, load};
+
+    fn text(toml: &str, secret: &str) -> ConfigText {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("seaworthy.toml");
+        std::fs::write(&file, toml).unwrap();
+        let inputs = Inputs {
+            file: Some(file),
+            env: vec![("WEBHOOK".to_owned(), secret.to_owned())],
+            ..Inputs::default()
+        };
+        let config = load(&inputs).unwrap_or_else(|faults| panic!("{faults}"));
+        ConfigText::of(&config, &InstallKey::new([1; 32]))
+    }
+
+    const CONFIG: &str = "\
+        [service]\nupstreams = [\"http://127.0.0.1:3000\"]\n\
+        [[route]]\nmatch = \"POST /hooks\"\nsunset = 2027-06-30\n\
+        [route.protect.signature]\nsecrets = [\"env:WEBHOOK\"]\n";
+    const SECRET: &str = "hunter2hunter2hunter2hunter2hunter2";
+
+    #[test]
+    fn a_reload_says_what_changed_and_no_secret() {
+        let before = text(CONFIG, SECRET);
+        let now = text(&CONFIG.replace("3000", "3001"), &SECRET.replace('2', "3"));
+        let entry = reloaded("seaworthy.toml", &before, &now, 3);
+        let after = entry.after.unwrap();
+        let diff = after["diff"].as_str().unwrap();
+        let changed: Vec<&str> = diff
+            .lines()
+            .filter(|line| line.starts_with(['+', '-']))
+            .map(|line| line.split(" = ").next().unwrap())
+            .collect();
+        let source = "source \"env:WEBHOOK\"";
+        assert_eq!(
+            changed,
+            [
+                "-service.upstreams",
+                "+service.upstreams",
+                &format!("-{source}"),
+                &format!("+{source}")
+            ]
+        );
+        assert!(diff.starts_with("@@ "), "{diff}");
+        assert!(!format!("{after}{}{}", before.0, now.0).contains("hunter"), "{diff}");
+        assert_eq!(before.diff(&before), "");
+        assert_eq!(before.sha256(), text(CONFIG, SECRET).sha256());
+    }
+
+    #[test]
+    fn every_section_is_in_it() {
+        let ConfigText(text) = text(CONFIG, SECRET);
+        for key in ["announce.enabled", "learn.enabled", "consumers.", "route[0].sunset"] {
+            assert!(text.lines().any(|line| line.starts_with(key)), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_long_diff_says_what_is_left_out() {
+        let lines = |start: u32| (start..start + 9000).map(|n| format!("key.{n} = 1\n")).collect();
+        let (before, now) = (ConfigText(lines(0)), ConfigText(lines(10_000)));
+        let diff = now.diff(&before);
+        assert!(diff.len() <= DIFF_BYTES_MAX + 64);
+        let last = diff.lines().last().unwrap();
+        let left: usize = last.split(' ').nth(2).unwrap().parse().unwrap();
+        assert_eq!(diff.lines().count() - 1 + left, 18_001, "{last}");
+    }
+
+    #[test]
+    fn a_name_is_within_its_bound() {
+        assert_eq!(target(""), "gateway");
+        let long = target(&format!("{}ü.toml", "x".repeat(600)));
+        assert!(long.len() <= TARGET_BYTES_MAX && long.ends_with("xü.toml"), "{long}");
+        assert!(target(&"ü".repeat(300)).len() <= TARGET_BYTES_MAX);
+    }
+}
