@@ -125,7 +125,9 @@ impl Task {
                     Some(Ask::Stop(done)) => {
                         self.write().await;
                         self.close().await;
-                        drop(done.send(()));
+                        if done.send(()).is_err() {
+                            tracing::debug!("nobody waits for the end of the audit log");
+                        }
                         return;
                     }
                     None => return self.close().await,
@@ -198,12 +200,13 @@ impl Task {
         }
     }
 
-    async fn close(&mut self) {
+    async fn close(&self) {
         if !self.held.is_empty() {
             let entries = self.held.len();
             tracing::error!(entries, "closed with entries of the audit log unwritten");
         }
-        if let State::Open(ledger) = self.publish.borrow().clone() {
+        let state = self.publish.borrow().clone();
+        if let State::Open(ledger) = state {
             ledger.close().await;
         }
     }
@@ -223,7 +226,7 @@ mod tests {
             .collect()
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_happened_while_there_was_no_ledger_is_written_once_there_is() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::table::{Cell, Paint, Paper, Table};
+use super::table::{Cell, Paint, Table};
 use super::{Answer, ConfigFile, Surroundings};
 use crate::config::{self, Flags};
 use crate::exit::{Exit, Failure};
@@ -245,7 +245,7 @@ impl Show {
             }
         }
         for name in ["before", "after"] {
-            for (name, text) in values(name, &leaf[name]) {
+            if let Some(text) = values(&leaf[name]) {
                 field(name, text);
             }
         }
@@ -256,19 +256,18 @@ impl Show {
 }
 
 /// A text with line breaks, such as a diff, is shown with them.
-fn values(name: &'static str, value: &Value) -> Option<(&'static str, String)> {
-    let text = match value {
-        Value::Null => return None,
+fn values(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
         Value::Object(members) => {
             let member = |(name, value): (&String, &Value)| match value {
                 Value::String(text) if text.contains('\n') => format!("{name}:\n{text}"),
                 value => format!("{name}: {value}"),
             };
-            members.iter().map(member).collect::<Vec<_>>().join("\n")
+            Some(members.iter().map(member).collect::<Vec<_>>().join("\n"))
         }
-        value => value.to_string(),
-    };
-    Some((name, text))
+        value => Some(value.to_string()),
+    }
 }
 
 fn no_leaf(reader: &LedgerReader, seq: u64) -> Failure {
@@ -306,12 +305,15 @@ impl Prove {
         if self.json {
             return Ok(Answer::json(&proof, Exit::Ok));
         }
-        let mut text = format!("{}\n\nleaf hash  {hash}\n", proof.leaf);
-        for (step, hash) in proof.path.iter().enumerate() {
-            text += &format!("{:<9}  {hash}\n", if step == 0 { "path" } else { "" });
-        }
-        text += &format!("root       {}\n\n{}", proof.root, proof.checkpoint);
-        Ok(Answer::ok(text))
+        let path = proof
+            .path
+            .iter()
+            .enumerate()
+            .map(|(step, hash)| format!("{:<9}  {hash}", if step == 0 { "path" } else { "" }));
+        let mut lines = vec![proof.leaf.clone(), String::new(), format!("leaf hash  {hash}")];
+        lines.extend(path);
+        lines.extend([format!("root       {}", proof.root), String::new(), proof.checkpoint]);
+        Ok(Answer::ok(lines.join("\n")))
     }
 }
 
@@ -363,6 +365,7 @@ mod testing {
     use serde_json::json;
 
     use super::*;
+    use crate::cli::table::Paper;
 
     pub(super) fn log() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();

@@ -282,7 +282,9 @@ mod tests {
             let Ok(other) = String::from_utf8(bytes) else { continue };
             assert_eq!(other.parse::<PublicKey>(), Err(PublicKeyError), "{other}");
         }
-        for wrong in ["", "+", "a+b+c", &text[1..], &text[..text.len() - 1]] {
+        let mut short = text.clone();
+        short.pop();
+        for wrong in ["", "+", "a+b+c", &short, text.trim_start_matches('s')] {
             assert_eq!(wrong.parse::<PublicKey>(), Err(PublicKeyError), "{wrong}");
         }
     }

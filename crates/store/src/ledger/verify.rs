@@ -25,7 +25,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use self::source::{Batch, Stored};
+use self::source::{Batch, Leaf, Stored};
 use super::SCHEMA;
 use super::audit_log::identity;
 use super::checkpoint_file::{FILE as CHECKPOINTS, Notes, NotesError};
@@ -288,6 +288,11 @@ struct Stamp<'a> {
     _reason: IgnoredAny,
 }
 
+/// Whether `bytes` are a leaf of any log.
+fn is_leaf(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<Stamp<'_>>(bytes).is_ok()
+}
+
 /// Leaf 0.
 #[derive(Deserialize)]
 struct First {
@@ -330,8 +335,8 @@ impl Checker {
             for leaf in &batch.leaves {
                 let bytes = &batch.bytes[begin..leaf.end];
                 begin = leaf.end;
-                self.leaf(leaf.seq, bytes, leaf.hashes.as_ref())?;
-                self.subtrees(leaf.hashes.is_some(), &mut nodes)?;
+                self.leaf(leaf, bytes)?;
+                self.subtrees(leaf.row.is_some(), &mut nodes)?;
                 let size = self.frontier.size();
                 self.checkpoint(stored.next_if(|stored| stored.size == size))?;
             }
@@ -356,30 +361,31 @@ impl Checker {
         }
     }
 
-    fn leaf(&mut self, seq: u64, bytes: &[u8], stored: Option<&(Hash, Hash)>) -> Result<(), Fault> {
-        let expected = self.frontier.size();
-        if seq != expected {
-            return Err(Fault::of_leaf(expected, format!("is missing: {seq} is in its place")));
-        }
+    fn leaf(&mut self, leaf: &Leaf, bytes: &[u8]) -> Result<(), Fault> {
+        let seq = self.frontier.size();
         let fault = |what: &str| Err(Fault::of_leaf(seq, what));
-        let hash = merkle::leaf_hash(bytes);
-        if let Some((stored_hash, stored_chain)) = stored {
-            if hash != *stored_hash {
+        let missing =
+            |other: u64| Err(Fault::of_leaf(seq, format!("is missing: {other} is in its place")));
+        if let Some(row) = &leaf.row {
+            if row.seq != seq {
+                return missing(row.seq);
+            }
+            if leaf.hash != row.leaf_hash {
                 return fault("has other bytes than its hash says");
             }
-            self.chain = merkle::chain_hash(&self.chain, &hash);
-            if self.chain != *stored_chain {
+            self.chain = merkle::chain_hash(&self.chain, &leaf.hash);
+            if self.chain != row.chain_hash {
                 return fault("is not what the chain of hashes leads to");
             }
         }
         let Ok(stamp) = serde_json::from_slice::<Stamp<'_>>(bytes) else {
             return fault("is not a leaf");
         };
-        if stamp.v != LEAF_VERSION || stamp.seq != seq {
-            return Err(Fault::of_leaf(
-                seq,
-                format!("says that it is leaf {} of version {}", stamp.seq, stamp.v),
-            ));
+        if stamp.v != LEAF_VERSION {
+            return Err(Fault::of_leaf(seq, format!("says that it is of version {}", stamp.v)));
+        }
+        if stamp.seq != seq {
+            return missing(stamp.seq);
         }
         if seq == 0 {
             self.first(bytes)?;
@@ -393,7 +399,7 @@ impl Checker {
         self.ts_us = stamp.ts_us;
         self.completed.clear();
         let completed = &mut self.completed;
-        self.frontier.push(hash, |level, _, hash| {
+        self.frontier.push(leaf.hash, |level, _, hash| {
             if merkle::is_kept(level) {
                 completed.push((level, hash));
             }

@@ -1,5 +1,7 @@
 //! What the gateway says of itself in the audit log.
 
+use std::fmt::Write as _;
+
 use ring::digest::{SHA256, digest};
 use ring::hmac;
 use seaworthy_policy::registry::{InstallKey, REGISTRY};
@@ -45,7 +47,8 @@ impl ConfigText {
         for source in sources {
             let held = config.sources.fingerprint(std::slice::from_ref(&source));
             let tag = hmac::sign(&key, &held.unwrap_or_default());
-            text += &format!("source \"{source}\" = hmac:{}\n", hex(&tag.as_ref()[..16]));
+            let tag = hex(&tag.as_ref()[..16]);
+            writeln!(text, "source \"{source}\" = hmac:{tag}").expect("a string takes it all");
         }
         Self(text)
     }

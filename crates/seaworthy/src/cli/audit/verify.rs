@@ -103,20 +103,22 @@ fn answer(verdict: &Verdict, json: bool) -> Answer {
 
 fn sound_text(sound: &Sound) -> String {
     let Sound { log, public_key, leaves, root, checkpoints, signed, file_lacks } = sound;
-    let mut text = format!(
-        "the log {log} is sound: {leaves} leaves, {checkpoints} checkpoints\nroot        \
-         {root}\npublic key  {public_key}\n"
-    );
+    let mut lines = vec![
+        format!("the log {log} is sound: {leaves} leaves, {checkpoints} checkpoints"),
+        format!("root        {root}"),
+        format!("public key  {public_key}"),
+    ];
     if signed < leaves {
         let behind = leaves - signed;
-        text += &format!("not signed  the newest {behind}: the next checkpoint counts them\n");
+        lines.push(format!("not signed  the newest {behind}: the next checkpoint counts them"));
     }
     if *file_lacks > 0 {
-        text += &format!(
-            "the file    lacks the newest {file_lacks} checkpoints until the gateway's next start\n"
-        );
+        lines.push(format!(
+            "the file    lacks the newest {file_lacks} until the gateway's next start"
+        ));
     }
-    text
+    lines.push(String::new());
+    lines.join("\n")
 }
 
 fn broken_text(fault: &Fault) -> String {

@@ -7,8 +7,6 @@ use std::io::{BufRead, Read as _};
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension as _};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::super::audit_log::{hash_of, number, size_of};
 use super::super::merkle::{self, Hash};
@@ -36,11 +34,19 @@ pub(super) struct Batch {
 
 #[derive(Debug)]
 pub(super) struct Leaf {
-    pub(super) seq: u64,
     /// Where its bytes end.
     pub(super) end: usize,
-    /// Its own hash and the chain's, as they are stored.
-    pub(super) hashes: Option<(Hash, Hash)>,
+    /// Of its bytes: made here, since the other thread has more to do.
+    pub(super) hash: Hash,
+    /// What the database says beside it.
+    pub(super) row: Option<LeafRow>,
+}
+
+#[derive(Debug)]
+pub(super) struct LeafRow {
+    pub(super) seq: u64,
+    pub(super) leaf_hash: Hash,
+    pub(super) chain_hash: Hash,
 }
 
 /// A checkpoint of the table.
@@ -87,9 +93,11 @@ fn stream(connection: &Connection, batches: &Batches) -> rusqlite::Result<()> {
     let mut batch = Batch::default();
     while let Some(row) = leaves.next()? {
         let seq = size_of(row, 0)?;
-        batch.bytes.extend_from_slice(row.get_ref(1)?.as_bytes()?);
-        let hashes = Some((hash_of(row, 2)?, hash_of(row, 3)?));
-        batch.leaves.push(Leaf { seq, end: batch.bytes.len(), hashes });
+        let bytes = row.get_ref(1)?.as_bytes()?;
+        batch.bytes.extend_from_slice(bytes);
+        let (end, hash) = (batch.bytes.len(), merkle::leaf_hash(bytes));
+        let row = LeafRow { seq, leaf_hash: hash_of(row, 2)?, chain_hash: hash_of(row, 3)? };
+        batch.leaves.push(Leaf { end, hash, row: Some(row) });
         let size = seq + 1;
         for level in
             (merkle::LEVELS_APART..=size.trailing_zeros()).step_by(merkle::LEVELS_APART as usize)
@@ -113,14 +121,6 @@ fn stream(connection: &Connection, batches: &Batches) -> rusqlite::Result<()> {
     batch.nodes_count = Some(snapshot.query_row(count, [], |row| size_of(row, 0))?);
     send(batches, Ok(batch));
     Ok(())
-}
-
-/// The number that an exported leaf says; the checker holds it against its place.
-#[derive(Deserialize)]
-struct Numbered {
-    seq: u64,
-    #[serde(rename = "log")]
-    _log: IgnoredAny,
 }
 
 /// Reads all lines of an exported file.
@@ -149,17 +149,13 @@ pub(super) fn read_lines(mut lines: impl BufRead, path: &Path, batches: &Batches
         if batch.bytes.last() == Some(&b'\n') {
             batch.bytes.pop();
         }
-        let numbered = serde_json::from_slice::<Numbered>(&batch.bytes[begin..]);
-        let seq = match numbered {
-            Ok(numbered) => numbered.seq,
-            Err(_) if line == 1 => {
-                send(batches, Err(fault("its first line is not a leaf".to_owned())));
-                return;
-            }
-            // Found out by the checker, which knows which leaf should be here.
-            Err(_) => line - 1,
-        };
-        batch.leaves.push(Leaf { seq, end: batch.bytes.len(), hashes: None });
+        let leaf = &batch.bytes[begin..];
+        if line == 1 && !super::is_leaf(leaf) {
+            send(batches, Err(fault("its first line is not a leaf".to_owned())));
+            return;
+        }
+        let (end, hash) = (batch.bytes.len(), merkle::leaf_hash(leaf));
+        batch.leaves.push(Leaf { end, hash, row: None });
         if batch.is_full() && !send(batches, Ok(std::mem::take(&mut batch))) {
             return;
         }
