@@ -7,6 +7,7 @@ pub use console::{Console, ConsoleError, ConsoleInputs};
 pub use readiness::{Readiness, ReadyCheck};
 
 mod console;
+pub mod control;
 mod evidence;
 mod exposition;
 mod figures;

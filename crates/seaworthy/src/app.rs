@@ -16,6 +16,7 @@ mod metrics;
 mod notes;
 mod pump;
 mod reload;
+mod rollout;
 pub mod serve;
 mod tls;
 
@@ -30,14 +31,15 @@ use seaworthy_policy::names::Names;
 use seaworthy_proxy::metrics::GatewayMetrics;
 use seaworthy_proxy::{Clock, Gateway, GatewayOptions, Publisher};
 use seaworthy_store::telemetry::Telemetry;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use self::audit::{Auditor, ConfigText};
-use self::book::{Book, Standings};
+use self::book::Book;
 use self::compile::Ground;
 use self::metrics::{FetchMetrics, ReloadMetrics};
 use self::reload::Reloader;
+use self::rollout::{Journal, Known, Rollout};
 use crate::config::{self, Config, Faults, Inputs};
 
 /// Why a gateway did not start. The exit code follows from the variant.
@@ -65,8 +67,11 @@ pub struct Running {
     service: String,
     live: watch::Receiver<Arc<LiveView>>,
     reloader: Reloader,
+    rollout: Rollout,
+    weighing: JoinHandle<()>,
     pump: pump::Pump,
     watching: JoinHandle<()>,
+    taking_over: JoinHandle<()>,
     fetching: JoinHandle<()>,
     drain_timeout: Duration,
     draining: watch::Sender<bool>,
@@ -95,7 +100,7 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
     let audit = Auditor::start(dir).await;
     let in_force = ConfigText::of(&config, &key);
     let ground = Ground { names: Arc::clone(&names), pseudonym: pseudonym(&key), key };
-    let standings = Standings::default();
+    let Known { standings, was_closed, is_known } = rollout::known(&audit).await;
     let compiled = compile::compile(&config, &ground, &standings, None)?;
     let options = GatewayOptions { addr: config.listen.addr, workers: workers(&config) };
     let (gateway, evidence) = Gateway::start(options, compiled.snapshot, clock)
@@ -105,10 +110,25 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
         Book::open(gateway.publisher(), &compiled.rules, standings, &config.rollout, clock);
     let counters = Arc::new(GatewayMetrics::new(&gateway, Arc::clone(&names), clock));
     let reload_metrics = ReloadMetrics::default();
+    let (taken_over, take_overs) = mpsc::channel(1);
+    let (rollout, weighing) = Rollout::start(rollout::Parts {
+        book: book.clone(),
+        names: Arc::clone(&names),
+        rollout: config.rollout.clone(),
+        gates: config.gates.clone(),
+        tick_ms: i64::try_from(config.store.telemetry.tick.as_duration().as_millis())
+            .map_err(anyhow::Error::from)?,
+        journal: Journal::open(audit.clone(), is_known),
+        reader: telemetry.reader().clone(),
+        changed,
+        was_closed,
+        taken_over,
+    });
     let pump = pump::Pump::start(pump::Parts {
         evidence,
         findings: gateway.findings(),
         telemetry: telemetry.clone(),
+        rollout: rollout.clone(),
         counters: Arc::clone(&counters),
         publisher: gateway.publisher(),
         clock,
@@ -141,10 +161,11 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
         ground,
         publisher,
         (book, compiled.health),
-        pump.control(),
+        (pump.control(), rollout.clone()),
         (reload_metrics, audit.clone()),
     );
     let watching = tokio::spawn(reloader.clone().watch_files());
+    let taking_over = tokio::spawn(reloader.clone().follow_take_overs(take_overs));
     let fetching = tokio::spawn(fetch::run(reloader.clone(), fetch_metrics));
     audit.record(audit::started(&config.service.name, &in_force));
     Ok(Running {
@@ -155,8 +176,11 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
         service: config.service.name.clone(),
         live,
         reloader,
+        rollout,
+        weighing,
         pump,
         watching,
+        taking_over,
         fetching,
         drain_timeout: config.listen.drain_timeout.as_duration(),
         draining,
@@ -204,6 +228,7 @@ impl Running {
         self.audit.record(audit::stopped(&self.service));
         self.watching.abort();
         self.fetching.abort();
+        self.taking_over.abort();
         self.reloader.stop();
         let (gateway, within) = (self.gateway, self.drain_timeout);
         let drained = tokio::task::spawn_blocking(move || gateway.drain(within)).await;
@@ -211,6 +236,10 @@ impl Running {
             tracing::error!(%error, "draining ended early");
         }
         self.pump.stop().await;
+        self.rollout.stop().await;
+        if let Err(error) = self.weighing.await {
+            tracing::error!(%error, "the rollout did not end in order");
+        }
         self.console.shutdown().await;
         if let Err(error) = self.telemetry.close().await {
             tracing::error!(%error, "the last telemetry was not written");

@@ -34,6 +34,7 @@ use std::path::{Path as FilePath, PathBuf};
 
 use seaworthy_policy::client::{ClientConfig, ClientResolver};
 use seaworthy_policy::consumer::ConsumersConfig;
+use seaworthy_policy::gates::GatesConfig;
 use seaworthy_policy::registry::Protect;
 use seaworthy_policy::rollout::RolloutConfig;
 use seaworthy_policy::source::Sources;
@@ -110,6 +111,7 @@ pub struct Config {
     pub protect: Protect,
     pub routes: Vec<Route>,
     pub rollout: RolloutConfig,
+    pub gates: GatesConfig,
     pub announce: Announce,
     pub learn: Learn,
     pub log: Log,
@@ -135,6 +137,7 @@ struct Sections {
     #[serde(skip_serializing)]
     route: IgnoredAny,
     rollout: RolloutConfig,
+    gates: GatesConfig,
     announce: Announce,
     learn: Learn,
     log: Log,
@@ -204,6 +207,7 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
         protect,
         route: _,
         rollout,
+        gates,
         announce,
         learn,
         log,
@@ -219,6 +223,7 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
         protect,
         routes,
         rollout,
+        gates,
         announce,
         learn,
         log,
@@ -256,6 +261,10 @@ fn check(sections: &Sections, sources: &Sources, tree: &Node, report: &mut Repor
     checks.section = Path::of("rollout");
     for fault in sections.rollout.faults() {
         checks.require(false, fault.key, fault.message);
+    }
+    checks.section = Path::of("gates");
+    for fault in sections.gates.faults() {
+        checks.require(false, fault.key, fault.to_string());
     }
     checks.section = Path::of("announce");
     sections.announce.check(&mut checks);

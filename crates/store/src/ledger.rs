@@ -23,6 +23,7 @@ mod key;
 mod merkle;
 mod note;
 mod reader;
+mod rollouts;
 mod verify;
 mod writer;
 
@@ -45,6 +46,10 @@ use self::inbox::{Inbox, Pending};
 pub use self::merkle::{Hash, is_consistent, is_included, leaf_hash};
 pub use self::note::{Checkpoint, LogId, NoteError, PublicKey, PublicKeyError, SignedCheckpoint};
 pub use self::reader::{ConsistencyProof, InclusionProof, LeafRow, LedgerReader, LogSummary};
+pub use self::rollouts::{
+    RECEIPTS_AT_ONCE, ReceiptRow, WAIVERS_MAX, WaiverRow, delete_waiver, put_before, put_delivery,
+    put_receipt, put_standing, put_waiver,
+};
 pub use self::verify::{
     Fault, Sound, Verdict, VerifyError, VerifyOptions, read_public_key, verify, verify_export,
 };

@@ -61,6 +61,7 @@ pub use self::shapes::{SHAPES_MAX, ShapeRow};
 pub use self::summaries::{
     RouteSummary, RuleSummary, RulesSummary, TimeRange, Traffic, TrafficPoint,
 };
+pub use self::ticks::FreshEvidence;
 use self::writer::{Now, Writer};
 use crate::error::StoreError;
 use crate::sqlite::{Readers, Schema, open_writer};

@@ -64,6 +64,14 @@ impl Auditor {
         }
     }
 
+    /// The ledger, where there is one.
+    pub(super) fn ledger(&self) -> Option<Ledger> {
+        match &*self.state.borrow() {
+            State::Open(ledger) => Some(ledger.clone()),
+            State::Failed(_) => None,
+        }
+    }
+
     /// How the ledger is doing; not writable where there is none.
     pub(super) fn health(&self) -> LedgerHealth {
         match &*self.state.borrow() {

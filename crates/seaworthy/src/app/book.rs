@@ -19,6 +19,10 @@ use super::compile::{Built, Rule};
 pub(crate) struct Standings(BTreeMap<String, Standing>);
 
 impl Standings {
+    pub(crate) fn new(standings: impl IntoIterator<Item = (String, Standing)>) -> Self {
+        Self(standings.into_iter().collect())
+    }
+
     pub(crate) fn get(&self, rule: &str) -> Option<&Standing> {
         self.0.get(rule)
     }
@@ -63,7 +67,7 @@ impl Standings {
                 continue;
             }
             let before = self.0.insert(name.clone(), after.clone());
-            all.push(Changed { rule: name, before, after });
+            all.push(Changed { rule: name, before, after, now_unix_ms });
         }
         all
     }
@@ -94,6 +98,22 @@ pub(crate) struct Changed {
     /// `None` where the rule is new.
     pub(crate) before: Option<Standing>,
     pub(crate) after: Standing,
+    pub(crate) now_unix_ms: i64,
+}
+
+impl Changed {
+    /// The mode that a version has now; that of the present one where the next has taken its place.
+    pub(crate) fn mode(&self, lane: Lane) -> Mode {
+        self.after.lane(lane).unwrap_or(&self.after.current).mode
+    }
+
+    /// Whether the next version has taken the present one's place.
+    pub(crate) fn took_over(&self) -> bool {
+        let had = self.before.as_ref().and_then(|before| before.next.as_ref());
+        had.is_some_and(|next| {
+            self.after.next.is_none() && self.after.current.policy == next.policy
+        })
+    }
 }
 
 /// Why a change was not made.
@@ -161,7 +181,36 @@ impl Book {
         event: &Event,
         expected: Option<u64>,
     ) -> Result<Changed, NotChanged> {
-        let now_unix_ms = self.now_unix_ms();
+        self.change_at(rule, lane, event, expected, self.now_unix_ms())
+    }
+
+    /// What [`Self::change_at`] would make of it.
+    pub(crate) fn preview(
+        &self,
+        rule: &str,
+        lane: Lane,
+        event: &Event,
+        now_unix_ms: i64,
+    ) -> Result<Changed, NotChanged> {
+        let pages = self.pages();
+        let standing =
+            pages.standings.get(rule).ok_or_else(|| NotChanged::NoSuchRule(rule.to_owned()))?;
+        let after = standing
+            .after(lane, event, &pages.rollout, now_unix_ms)
+            .ok_or(NotChanged::Overtaken)?;
+        let before = Some(standing.clone());
+        Ok(Changed { rule: rule.to_owned(), before, after, now_unix_ms })
+    }
+
+    /// As [`Self::change`], at a time that was decided before.
+    pub(crate) fn change_at(
+        &self,
+        rule: &str,
+        lane: Lane,
+        event: &Event,
+        expected: Option<u64>,
+        now_unix_ms: i64,
+    ) -> Result<Changed, NotChanged> {
         let mut pages = self.pages();
         let pages = &mut *pages;
         let known = pages.rules.iter().find(|known| known.name.to_string() == rule);
@@ -177,7 +226,7 @@ impl Book {
             .ok_or(NotChanged::Overtaken)?;
         let before = std::mem::replace(standing, after.clone());
         self.shared.publisher.put_modes([(known.id, pages.standings.modes(known))]);
-        Ok(Changed { rule: rule.to_owned(), before: Some(before), after })
+        Ok(Changed { rule: rule.to_owned(), before: Some(before), after, now_unix_ms })
     }
 
     pub(crate) fn now_unix_ms(&self) -> i64 {

@@ -19,6 +19,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::compile::Rule;
 use super::notes::NoteLog;
+use super::rollout::{Flushed, Rollout};
 use crate::config::Config;
 
 /// A ring of 8192 records holds four turns of this at 40 000 requests a second and worker.
@@ -29,6 +30,7 @@ pub(super) struct Parts {
     pub(super) evidence: Vec<Evidence>,
     pub(super) findings: Arc<Findings>,
     pub(super) telemetry: Telemetry,
+    pub(super) rollout: Rollout,
     pub(super) counters: Arc<GatewayMetrics>,
     pub(super) publisher: Publisher,
     pub(super) clock: Clock,
@@ -103,6 +105,7 @@ struct Task {
     evidence: Vec<Evidence>,
     findings: Arc<Findings>,
     telemetry: Telemetry,
+    rollout: Rollout,
     aggregator: Aggregator,
     counters: Arc<GatewayMetrics>,
     publisher: Publisher,
@@ -127,6 +130,7 @@ impl Task {
             evidence: parts.evidence,
             findings: parts.findings,
             telemetry: parts.telemetry,
+            rollout: parts.rollout,
             counters: parts.counters,
             publisher: parts.publisher,
             clock: parts.clock,
@@ -220,6 +224,11 @@ impl Task {
         self.dropped_before = dropped;
         self.flushed_unix_ms = now_unix_ms;
         self.telemetry.submit(batch);
+        self.rollout.flushed(Flushed {
+            now_unix_ms,
+            closed: self.aggregator.closed(),
+            fresh: self.aggregator.fresh(),
+        });
     }
 
     fn view(&self) -> LiveView {

@@ -22,6 +22,7 @@ use super::book::Book;
 use super::compile::{self, Ground, Rule};
 use super::metrics::ReloadMetrics;
 use super::pump::Change;
+use super::rollout::Rollout;
 use crate::config::{self, Config, Fetched, Inputs};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -38,6 +39,7 @@ struct Shared {
     fixed: Fixed,
     publisher: Publisher,
     book: Book,
+    rollout: Rollout,
     changes: mpsc::Sender<Change>,
     metrics: ReloadMetrics,
     audit: Auditor,
@@ -56,6 +58,15 @@ struct State {
     config: Config,
     /// What it has of its URLs.
     fetched: Fetched,
+}
+
+/// Why a config is put in force.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// It was read again.
+    Read,
+    /// It is the same, and a rule has another version now.
+    TakeOver,
 }
 
 /// What a reload cannot change, because it is settled when the parts start.
@@ -90,7 +101,7 @@ impl Reloader {
         ground: Ground,
         publisher: Publisher,
         (book, checks): (Book, Option<HealthChecks>),
-        changes: mpsc::Sender<Change>,
+        (changes, rollout): (mpsc::Sender<Change>, Rollout),
         (metrics, audit): (ReloadMetrics, Auditor),
     ) -> Self {
         let checks = start_checks(&publisher, checks);
@@ -102,6 +113,7 @@ impl Reloader {
                 fixed: Fixed::of(config),
                 publisher,
                 book,
+                rollout,
                 changes,
                 metrics,
                 audit,
@@ -119,7 +131,7 @@ impl Reloader {
         let fetched = shared.state().fetched.clone();
         let inputs = Inputs { fetched, ..shared.inputs.clone() };
         let outcome = self
-            .swap(move || {
+            .swap(Why::Read, move || {
                 let config = config::load(&inputs).map_err(|faults| faults.to_string())?;
                 Ok((config, inputs.fetched))
             })
@@ -170,7 +182,7 @@ impl Reloader {
         config.sources.insert(Source::Url(url.to_owned()), Ok(bytes.clone()));
         fetched.insert(url.to_owned(), bytes);
         let (rules, generation) = self
-            .swap(move || Ok((config, fetched)))
+            .swap(Why::Read, move || Ok((config, fetched)))
             .await
             .map_err(|fault| format!("what {url} has now was not put in force: {fault}"))?;
         tracing::info!(generation = generation + 1, "what {url} has now was put in force");
@@ -180,20 +192,51 @@ impl Reloader {
         Ok(())
     }
 
+    /// Compiles the config in force anew whenever the next version of a rule has taken its place.
+    pub(super) async fn follow_take_overs(self, mut take_overs: mpsc::Receiver<()>) {
+        while take_overs.recv().await.is_some() {
+            let shared = &self.shared;
+            let _turn = shared.turn.lock().await;
+            let (config, fetched) = {
+                let state = shared.state();
+                (state.config.clone(), state.fetched.clone())
+            };
+            let swapped = self.swap(Why::TakeOver, move || Ok((config, fetched))).await;
+            let change = match swapped {
+                Ok((rules, generation)) => Change::Config { rules, generation },
+                Err(fault) => {
+                    tracing::error!(
+                        "a rule's next version is in force beside the old one: {fault}"
+                    );
+                    continue;
+                }
+            };
+            if shared.changes.send(change).await.is_err() {
+                tracing::debug!("nobody shows the change");
+            }
+        }
+    }
+
     /// Puts what `load` gives in force.
     async fn swap(
         &self,
+        why: Why,
         load: impl FnOnce() -> Result<(Config, Fetched), String> + Send + 'static,
     ) -> Result<(Vec<Rule>, u64), String> {
         let this = self.clone();
         let swapped = tokio::task::spawn_blocking(move || {
             let (config, fetched) = load()?;
-            this.put_in_force(config, fetched)
+            this.put_in_force(config, fetched, why)
         });
         swapped.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
-    fn put_in_force(&self, config: Config, fetched: Fetched) -> Result<(Vec<Rule>, u64), String> {
+    fn put_in_force(
+        &self,
+        config: Config,
+        fetched: Fetched,
+        why: Why,
+    ) -> Result<(Vec<Rule>, u64), String> {
         let shared = &self.shared;
         let changed = shared.fixed.changed(&Fixed::of(&config));
         if !changed.is_empty() {
@@ -212,6 +255,7 @@ impl Reloader {
         .map_err(|error| format!("{error:#}"))?;
         let (generation, changed) =
             shared.book.put_in_force(compiled.snapshot, &compiled.rules, &config.rollout);
+        shared.rollout.config(config.rollout.clone(), config.gates.clone(), changed);
         let mut state = shared.state();
         if let Some(checks) = state.checks.take() {
             checks.abort();
@@ -222,6 +266,9 @@ impl Reloader {
         state.config = config;
         state.fetched = fetched;
         drop(state);
+        if why == Why::TakeOver {
+            return Ok((compiled.rules, generation));
+        }
         let file = shared.inputs.file.as_ref().map(|file| file.display().to_string());
         let file = file.as_deref().unwrap_or("the built-in config");
         // As generations are shown: the first is 1.

@@ -173,7 +173,7 @@ impl LedgerReader {
         })
     }
 
-    fn read<T>(
+    pub(super) fn read<T>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
@@ -187,7 +187,7 @@ impl LedgerReader {
         if gap { Err(self.corrupt("its log has a gap")) } else { answer }
     }
 
-    fn corrupt(&self, reason: &str) -> StoreError {
+    pub(super) fn corrupt(&self, reason: &str) -> StoreError {
         StoreError::Corrupt { path: self.path.to_path_buf(), reason: reason.to_owned() }
     }
 }

@@ -30,7 +30,7 @@ use super::batch::{Batch, Minute, Rollup, RollupKey};
 use super::config::TelemetryConfig;
 use super::sampler::Sampler;
 use super::shapes::Shapes;
-use super::ticks::Ticks;
+use super::ticks::{FreshEvidence, Ticks};
 
 /// Tenants that the rollups of one minute tell apart.
 pub const TENANTS_MAX: usize = 256;
@@ -114,6 +114,11 @@ impl Aggregator {
     /// The evidence of the ticks that the last flush closed, oldest first.
     pub fn closed(&mut self) -> Vec<TickEvidence> {
         self.ticks.closed()
+    }
+
+    /// The evidence that the last flush has brought, whether or not its tick is closed.
+    pub fn fresh(&mut self) -> Vec<FreshEvidence> {
+        self.ticks.fresh()
     }
 
     fn minute(&mut self, minute: Minute) -> &mut OpenMinute {

@@ -21,9 +21,11 @@ pub struct StoredEvidence {
     pub evidence: RuleEvidence,
 }
 
-/// How often a client has called a route of late, and when last.
+/// How often a client has called a route on one day, and when last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredPair {
+    /// The start of the day, in Unix milliseconds.
+    pub day_unix_ms: i64,
     /// `None` for clients that found no room.
     pub client: Option<ClientKey>,
     /// `None` for routes that found no room.
@@ -106,18 +108,19 @@ impl TelemetryReader {
         })
     }
 
-    /// Who has called what on the days from that of `since_unix_ms` on.
+    /// Who has called what on each of the days from that of `since_unix_ms` on, oldest first.
     pub fn pairs(&self, since_unix_ms: i64) -> Result<Vec<StoredPair>, StoreError> {
         const DAY_MS: i64 = 24 * 3600 * 1000;
         self.readers.read(|connection| {
             let mut query = connection.prepare_cached(
-                "SELECT client, name, sum(requests), max(consumer_trait.last_ms) \
+                "SELECT client, name, requests, consumer_trait.last_ms, day \
                  FROM consumer_trait JOIN consumer ON consumer.id = consumer_id \
-                 WHERE trait = 'route' AND day >= ? GROUP BY consumer_id, name ORDER BY 1, 2",
+                 WHERE trait = 'route' AND day >= ? ORDER BY day, client, name",
             )?;
             let pairs = query.query_map([since_unix_ms.div_euclid(DAY_MS)], |row| {
                 let (client, route): (String, String) = (row.get(0)?, row.get(1)?);
                 Ok(StoredPair {
+                    day_unix_ms: row.get::<_, i64>(4)?.saturating_mul(DAY_MS),
                     client: if client == CLIENT_OTHER { None } else { client.parse().ok() },
                     route: (route != NAME_OTHER).then_some(route),
                     requests: unsigned(row, 2)?,

@@ -474,6 +474,7 @@ async fn evidence_is_read_back_as_it_was_counted() {
     let pairs = reader.pairs(NOON_MS).unwrap();
     assert_eq!(pairs.len(), 101);
     let pair = StoredPair {
+        day_unix_ms: NOON_MS - 12 * 3_600_000,
         client: Some(known.client),
         route: Some("POST /api/traces".to_owned()),
         requests: 2,

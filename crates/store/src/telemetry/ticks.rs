@@ -44,6 +44,19 @@ pub(super) struct Ticks {
     /// Where the first tick starts that is not closed.
     closed_until_ms: i64,
     closed: Vec<TickEvidence>,
+    fresh: Vec<FreshEvidence>,
+}
+
+/// What a flush has brought of one version of a rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FreshEvidence {
+    pub start_unix_ms: i64,
+    pub rule: RuleId,
+    pub lane: Lane,
+    /// What is new since the last flush.
+    pub counts: Counts,
+    /// The clients that are told apart, with all there is of this tick.
+    pub clients: Vec<ClientEvidence>,
 }
 
 #[derive(Debug)]
@@ -69,8 +82,8 @@ struct OpenRule {
 
 impl Ticks {
     pub(super) fn new(names: Arc<Names>, length_ms: i64) -> Self {
-        let (open, closed) = (Vec::new(), Vec::new());
-        Self { names, length_ms, open, closed_until_ms: i64::MIN, closed }
+        let (open, closed, fresh) = (Vec::new(), Vec::new(), Vec::new());
+        Self { names, length_ms, open, closed_until_ms: i64::MIN, closed, fresh }
     }
 
     pub(super) fn count(&mut self, record: &RequestRecord, ended_ms: i64) {
@@ -94,9 +107,10 @@ impl Ticks {
                 at += self.length_ms;
             }
         }
+        self.fresh.clear();
         for tick in &mut self.open {
             tick.take_apart(&self.names);
-            tick.hand_over(batch);
+            tick.hand_over(batch, &mut self.fresh);
         }
         let is_over = |tick: &Tick| tick.start_ms + self.length_ms + LATE_MS <= now_ms;
         let over: Vec<Tick> = self.open.extract_if(.., |tick| is_over(tick)).collect();
@@ -111,6 +125,11 @@ impl Ticks {
     /// is not among them.
     pub(super) fn closed(&mut self) -> Vec<TickEvidence> {
         std::mem::take(&mut self.closed)
+    }
+
+    /// What the flushes since the last call have brought.
+    pub(super) fn fresh(&mut self) -> Vec<FreshEvidence> {
+        std::mem::take(&mut self.fresh)
     }
 
     fn tick(&mut self, at_ms: i64) -> &mut Tick {
@@ -233,7 +252,7 @@ impl Tick {
 
     /// What is new since the last time. Of the clients all there is of this tick, which takes the
     /// place of what was said of them before.
-    fn hand_over(&mut self, batch: &mut Batch) {
+    fn hand_over(&mut self, batch: &mut Batch, fresh: &mut Vec<FreshEvidence>) {
         batch.consumers.absorb(std::mem::take(&mut self.consumers), CONSUMERS_MAX);
         let minute = Minute::of_unix_ms(self.start_ms);
         for (&(rule, lane), open) in &mut self.rules {
@@ -244,6 +263,13 @@ impl Tick {
                 batch.rules.entry((minute, rule)).or_default().add(&open.fresh);
             }
             let (clients, other) = open.top();
+            fresh.push(FreshEvidence {
+                start_unix_ms: self.start_ms,
+                rule,
+                lane,
+                counts: open.fresh,
+                clients: clients.clone(),
+            });
             let part = EvidencePart { fresh: std::mem::take(&mut open.fresh), clients, other };
             batch.evidence.insert((self.start_ms, rule, lane), part);
         }

@@ -1,0 +1,659 @@
+//! The engine of the rollout: takes up evidence, asks the gates, moves modes, writes down why.
+//!
+//! 1. One task decides. Changes that must not wait (an alert, an operator's demotion) take effect
+//!    through the [`Book`] at once, from wherever they come, and are written down by this task.
+//! 2. A promotion is in the ledger before it is in force; a fall is in force before it is in the
+//!    ledger. What could not be written is kept and tried again.
+//! 3. Only whole ticks count. Those in which the process was not there are no evidence, and the
+//!    soak begins anew; where it ended without closing its files, so do the windows.
+//! 4. In a fleet only the one that leads promotes; each of them falls by itself.
+
+mod commands;
+mod journal;
+mod track;
+mod view;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use seaworthy_console::control::{self, Done, Refused, RuleStanding};
+use seaworthy_policy::client::ClientKey;
+use seaworthy_policy::evidence::{Lane, TickEvidence};
+use seaworthy_policy::gates::minute::{Minute, Name};
+use seaworthy_policy::gates::{self, GatesConfig, Reading, Verdict, coverage};
+use seaworthy_policy::mode::{Mode, ModeSetting};
+use seaworthy_policy::names::Names;
+use seaworthy_policy::record::RouteId;
+use seaworthy_policy::rollout::receipt::RECEIPT_VERSION;
+use seaworthy_policy::rollout::{
+    Event, Proposal, Receipt, RolloutConfig, RuleState, Standing, Weighed, propose,
+};
+use seaworthy_store::telemetry::{FreshEvidence, TelemetryReader};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+pub(super) use self::journal::Journal;
+use self::journal::Note;
+use self::track::{Before, LANES, Of, Scale, Track};
+use super::audit::Auditor;
+use super::book::{Book, Changed, NotChanged, Standings};
+use super::compile::Rule;
+
+/// What the pump hands over with each flush.
+pub(super) struct Flushed {
+    pub(super) now_unix_ms: i64,
+    pub(super) closed: Vec<TickEvidence>,
+    pub(super) fresh: Vec<FreshEvidence>,
+}
+
+/// What the engine is told.
+enum Message {
+    Flushed(Flushed),
+    Asked(control::Request, oneshot::Sender<Result<Done, Refused>>),
+    /// Already in force; to be written down.
+    Happened(Vec<Note>),
+    /// A config was put in force.
+    Config {
+        rollout: RolloutConfig,
+        gates: GatesConfig,
+        changed: Vec<Changed>,
+    },
+    Stop(oneshot::Sender<()>),
+}
+
+/// The running engine.
+#[derive(Clone)]
+pub(super) struct Rollout {
+    messages: mpsc::Sender<Message>,
+    view: watch::Receiver<Arc<Vec<RuleStanding>>>,
+    book: Book,
+}
+
+/// What the engine is started with.
+pub(super) struct Parts {
+    pub(super) book: Book,
+    pub(super) names: Arc<Names>,
+    pub(super) rollout: RolloutConfig,
+    pub(super) gates: GatesConfig,
+    pub(super) tick_ms: i64,
+    pub(super) journal: Journal,
+    pub(super) reader: TelemetryReader,
+    /// What the start has changed already.
+    pub(super) changed: Vec<Changed>,
+    /// Whether the process before this one closed its files.
+    pub(super) was_closed: bool,
+    /// Told when a rule's next version has taken its place, so that the config is compiled anew.
+    pub(super) taken_over: mpsc::Sender<()>,
+}
+
+/// What is known of the processes before this one.
+pub(super) struct Known {
+    pub(super) standings: Standings,
+    /// Whether the last one closed its files.
+    pub(super) was_closed: bool,
+    /// Whether this is all there is: without a ledger nobody knows.
+    pub(super) is_known: bool,
+}
+
+/// Reads where the rules stood.
+pub(super) async fn known(audit: &Auditor) -> Known {
+    let nothing = Known { standings: Standings::default(), was_closed: true, is_known: false };
+    let Some(ledger) = audit.ledger() else {
+        tracing::error!("without a ledger every rule with mode \"auto\" is in warn");
+        return nothing;
+    };
+    let reader = ledger.reader().clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let standings = Standings::new(reader.standings()?);
+        let last = reader.tail(1)?;
+        let ended = |leaf: &str| leaf.contains(r#""action":"gateway.stop""#);
+        // A log with nothing but its key is a new one.
+        let was_closed = reader.summary()?.leaves <= 1 || last.iter().all(|row| ended(&row.leaf));
+        Ok::<_, seaworthy_store::StoreError>(Known { standings, was_closed, is_known: true })
+    });
+    match read.await {
+        Ok(Ok(known)) => known,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "where the rules stood cannot be read: they are in warn");
+            nothing
+        }
+        Err(error) => {
+            tracing::error!(%error, "where the rules stood was not read: they are in warn");
+            nothing
+        }
+    }
+}
+
+/// Messages that wait; the pump waits no longer than it takes to find that there is no room.
+const MESSAGES: usize = 1024;
+
+impl Rollout {
+    pub(super) fn start(parts: Parts) -> (Self, JoinHandle<()>) {
+        let (send, receive) = mpsc::channel(MESSAGES);
+        let (publish, view) = watch::channel(Arc::default());
+        let book = parts.book.clone();
+        let engine = Engine::new(parts, publish);
+        let task = tokio::spawn(engine.run(receive));
+        (Self { messages: send, view, book }, task)
+    }
+
+    /// Hands over evidence. Where the engine is so far behind that there is no room, it is gone,
+    /// and the engine sees the gap.
+    pub(super) fn flushed(&self, flushed: Flushed) {
+        if self.messages.try_send(Message::Flushed(flushed)).is_err() {
+            tracing::error!("the rollout is behind; evidence of a second is not weighed");
+        }
+    }
+
+    /// A config was put in force. Blocks while the engine is behind.
+    pub(super) fn config(&self, rollout: RolloutConfig, gates: GatesConfig, changed: Vec<Changed>) {
+        let message = Message::Config { rollout, gates, changed };
+        if self.messages.blocking_send(message).is_err() {
+            tracing::debug!("nobody weighs evidence any more");
+        }
+    }
+
+    /// Writes down what is in force already.
+    pub(super) async fn happened(&self, notes: Vec<Note>) {
+        if self.messages.send(Message::Happened(notes)).await.is_err() {
+            tracing::error!("nobody writes down what happened to the modes");
+        }
+    }
+
+    /// Writes the last of it.
+    pub(super) async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.messages.send(Message::Stop(done)).await.is_err() || stopped.await.is_err() {
+            tracing::error!("the rollout ended early");
+        }
+    }
+}
+
+impl control::Control for Rollout {
+    fn standings(&self) -> Vec<RuleStanding> {
+        self.view.borrow().to_vec()
+    }
+
+    fn ask(&self, request: control::Request) -> control::Answer<'_, Result<Done, Refused>> {
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            let gone = || Refused::NotKept("the gateway is stopping".to_owned());
+            let message = Message::Asked(request, answer);
+            self.messages.send(message).await.map_err(|_| gone())?;
+            answered.await.map_err(|_| gone())?
+        })
+    }
+}
+
+struct Engine {
+    book: Book,
+    names: Arc<Names>,
+    rollout: RolloutConfig,
+    gates: GatesConfig,
+    scale: Scale,
+    journal: Journal,
+    tracks: BTreeMap<(String, Lane), Track>,
+    /// The clients of the pairs, by their numbers.
+    clients: HashMap<u64, Name>,
+    /// The newest tick that was taken up.
+    newest: Option<Minute>,
+    view: watch::Sender<Arc<Vec<RuleStanding>>>,
+    taken_over: mpsc::Sender<()>,
+}
+
+/// Clients that are known by name; others are told of by their route alone.
+const CLIENTS_MAX: usize = 65_536;
+
+/// A tick is whole so long after its end; see `Ticks`.
+const LATE_MS: i64 = 2000;
+
+/// Whole ticks after the last loss until a window begins anew.
+const TICKS_AFTER_LOSS: u64 = 30;
+
+impl Engine {
+    fn new(parts: Parts, view: watch::Sender<Arc<Vec<RuleStanding>>>) -> Self {
+        let Parts {
+            book,
+            names,
+            rollout,
+            gates,
+            tick_ms,
+            mut journal,
+            reader,
+            changed,
+            was_closed,
+            taken_over,
+        } = parts;
+        journal.note(changed.into_iter().map(Note::of_config).collect());
+        let mut engine = Self {
+            book,
+            names,
+            rollout,
+            gates,
+            scale: Scale { tick_ms },
+            journal,
+            tracks: BTreeMap::new(),
+            clients: HashMap::new(),
+            newest: None,
+            view,
+            taken_over,
+        };
+        if !was_closed {
+            engine
+                .restart_windows("the gateway was killed: evidence of its last second may be gone");
+        }
+        if let Err(error) = engine.replay(&reader) {
+            tracing::error!(%error, "the evidence of before cannot be read; it begins anew");
+        }
+        engine.show();
+        engine
+    }
+
+    async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        loop {
+            let message = tokio::select! {
+                message = messages.recv() => message,
+                () = self.journal.due() => {
+                    self.journal.write().await;
+                    continue;
+                }
+            };
+            match message {
+                None => return,
+                Some(Message::Flushed(flushed)) => self.take(flushed).await,
+                Some(Message::Asked(request, answer)) => {
+                    let done = self.command(request).await;
+                    if answer.send(done).is_err() {
+                        tracing::debug!("who asked for a change did not wait for the answer");
+                    }
+                }
+                Some(Message::Happened(notes)) => {
+                    self.journal.note(notes);
+                    self.journal.write().await;
+                }
+                Some(Message::Config { rollout, gates, changed }) => {
+                    (self.rollout, self.gates) = (rollout, gates);
+                    self.journal.note(changed.into_iter().map(Note::of_config).collect());
+                    self.journal.write().await;
+                }
+                Some(Message::Stop(done)) => {
+                    self.journal.write().await;
+                    if done.send(()).is_err() {
+                        tracing::debug!("nobody waited for the rollout's last word");
+                    }
+                    return;
+                }
+            }
+            self.follow();
+            self.show();
+        }
+    }
+
+    /// Takes up what the pump has handed over, and moves what has to be moved.
+    async fn take(&mut self, flushed: Flushed) {
+        for fresh in &flushed.fresh {
+            let name = self.names.rules()[usize::from(fresh.rule.0)].to_string();
+            if let Some(track) = self.tracks.get_mut(&(name, fresh.lane)) {
+                track.second(fresh.start_unix_ms, &fresh.counts, &fresh.clients);
+            }
+        }
+        self.fall().await;
+        let whole = self.scale.minute(flushed.now_unix_ms - LATE_MS);
+        let first = match self.newest {
+            Some(newest) => Minute(newest.0 + 1),
+            // The tick in which the process began is not whole.
+            None => Minute(whole.0.max(1)),
+        };
+        let mut closed = flushed.closed.into_iter().peekable();
+        for minute in (first.0..whole.0).map(Minute) {
+            while closed.next_if(|tick| self.scale.minute(tick.start_unix_ms) < minute).is_some() {}
+            let is_this = |tick: &TickEvidence| self.scale.minute(tick.start_unix_ms) == minute;
+            let tick = closed.next_if(is_this).unwrap_or_default();
+            self.tick(minute, &tick);
+        }
+        if first < whole {
+            self.newest = Some(Minute(whole.0 - 1));
+            self.heal();
+            self.promote().await;
+        } else if self.newest.is_none() {
+            self.newest = Some(whole);
+        }
+    }
+
+    /// Takes up one whole tick for all rules.
+    fn tick(&mut self, minute: Minute, tick: &TickEvidence) {
+        let names = self.names.rules();
+        let mut evidence = BTreeMap::new();
+        for (rule, lane, of_rule) in &tick.rules {
+            evidence.insert((names[usize::from(rule.0)].to_string(), *lane), of_rule);
+        }
+        for (key, track) in &mut self.tracks {
+            track.tick(minute, evidence.get(key).copied(), tick.dropped);
+        }
+        for (_, _, of_rule) in &tick.rules {
+            for one in &of_rule.clients {
+                remember(&mut self.clients, one.client, || track::name(one));
+            }
+        }
+        for (client, route, requests) in &tick.pairs {
+            let requests = u32::try_from(*requests).unwrap_or(u32::MAX);
+            self.visit(minute, *client, *route, requests, None);
+        }
+    }
+
+    /// Counts requests of a pair for all rules that they concern. `seen_unix_ms` is when the last
+    /// of them was, where they are of a whole day.
+    fn visit(
+        &mut self,
+        minute: Minute,
+        client: Option<ClientKey>,
+        route: RouteId,
+        requests: u32,
+        seen_unix_ms: Option<i64>,
+    ) {
+        let number = track::number(client);
+        let rules = self.book.rules();
+        for ((rule, _), track) in &mut self.tracks {
+            let own = rules.iter().find(|known| known.name.to_string() == *rule);
+            let own = own.and_then(|known| known.name.route.as_deref());
+            let own = own.map(|name| self.names.intern_route(name));
+            if !track::concerns(own, route) {
+                continue;
+            }
+            let is_counted = match seen_unix_ms {
+                Some(seen) => seen >= track.of.window_unix_ms,
+                None => minute >= self.scale.first_whole(track.of.window_unix_ms),
+            };
+            track.pairs.observe(minute, number, route, requests, is_counted);
+        }
+    }
+
+    /// Begins a track for each version whose state is another than that of its track, and ends
+    /// those of versions that are gone.
+    fn follow(&mut self) {
+        let standings = self.book.standings();
+        let rules = self.book.rules();
+        let mut known = Vec::with_capacity(rules.len());
+        for rule in &rules {
+            let name = rule.name.to_string();
+            let Some(standing) = standings.get(&name) else { continue };
+            for lane in LANES {
+                let Some(state) = state_of(rule, standing, lane) else { continue };
+                let key = (name.clone(), lane);
+                known.push(key.clone());
+                let begun = self.tracks.get(&key).is_some_and(|track| track.of == Of::state(state));
+                if begun {
+                    continue;
+                }
+                let before = self.tracks.remove(&key);
+                let kept = before.map_or_else(
+                    || (self.journal.before(&key), coverage::Pairs::default()),
+                    |track| {
+                        // Another policy was judged by: what it was like says nothing of this one.
+                        let same = track.of.policy == state.policy;
+                        (if same { track.before } else { Before::default() }, track.pairs)
+                    },
+                );
+                let waivers = self.journal.waivers(&name, &self.scale);
+                let track =
+                    Track::begin(state, &self.rollout, &self.gates, &self.scale, waivers, kept);
+                self.tracks.insert(key, track);
+            }
+        }
+        self.tracks.retain(|key, _| known.contains(key));
+    }
+
+    /// What the gates say of a version now.
+    fn read(&mut self, key: &(String, Lane)) -> Option<(gates::Inputs, Vec<Reading>)> {
+        let now = Minute(self.newest?.0 + 1);
+        let (clients, names) = (&self.clients, &self.names);
+        let track = self.tracks.get_mut(key)?;
+        let coverage = track.pairs.input(
+            |number| clients.get(&number).copied(),
+            |route| Name::new(&names.route(route)).ok(),
+        );
+        let inputs = track.inputs(now, coverage).clone();
+        let readings = gates::judge(&self.gates, &inputs);
+        Some((inputs, readings))
+    }
+
+    /// Lets every rule fall whose alarm went off.
+    async fn fall(&mut self) {
+        let alarmed: Vec<_> = self
+            .tracks
+            .iter_mut()
+            .filter_map(|(key, track)| Some((key.clone(), track.alarm.take()?)))
+            .collect();
+        for (key, alarm) in alarmed {
+            let event = Event::Fell { cause: alarm.sentence.clone() };
+            let (inputs, readings) = self.read(&key).unzip();
+            match self.book.change(&key.0, key.1, &event, None) {
+                Ok(changed) => {
+                    tracing::warn!(rule = key.0, "{}", alarm.sentence);
+                    let receipt = self.receipt(
+                        &key,
+                        &changed,
+                        event,
+                        "gateway",
+                        inputs,
+                        readings,
+                        Some(alarm),
+                    );
+                    self.journal.note(vec![Note::demoted(changed, receipt, "gateway")]);
+                    self.journal.write().await;
+                }
+                Err(error) => tracing::debug!(rule = key.0, %error, "it did not fall"),
+            }
+        }
+    }
+
+    /// Promotes every rule that its gates let climb.
+    async fn promote(&mut self) {
+        if !self.journal.leads() {
+            return;
+        }
+        let now_unix_ms = self.book.now_unix_ms();
+        let standings = self.book.standings();
+        for rule in self.book.rules() {
+            if rule.setting != ModeSetting::Auto {
+                continue;
+            }
+            let name = rule.name.to_string();
+            let Some(standing) = standings.get(&name) else { continue };
+            for lane in LANES {
+                let Some(state) = state_of(&rule, standing, lane) else { continue };
+                let key = (name.clone(), lane);
+                let Some((inputs, readings)) = self.read(&key) else { continue };
+                let weighed = weigh(&readings);
+                let proposal = propose(&self.rollout, rule.setting, state, weighed, now_unix_ms);
+                let Proposal::Promote { to } = proposal else { continue };
+                let event = Event::Promoted { to };
+                self.climb(&key, standing, state, event, (inputs, readings), now_unix_ms).await;
+            }
+        }
+    }
+
+    /// Writes a promotion down, then puts it in force, if nothing has happened in between.
+    async fn climb(
+        &mut self,
+        key: &(String, Lane),
+        standing: &Standing,
+        state: &RuleState,
+        event: Event,
+        (inputs, readings): (gates::Inputs, Vec<Reading>),
+        now_unix_ms: i64,
+    ) {
+        let Some(after) = standing.after(key.1, &event, &self.rollout, now_unix_ms) else { return };
+        let changed =
+            Changed { rule: key.0.clone(), before: Some(standing.clone()), after, now_unix_ms };
+        let (some_inputs, some_readings) = (Some(inputs), Some(readings));
+        let receipt =
+            self.receipt(key, &changed, event.clone(), "gateway", some_inputs, some_readings, None);
+        let note = Note::promoted(changed, receipt, "gateway", self.tracks.get(key));
+        if let Err(error) = self.journal.commit(note).await {
+            tracing::error!(rule = key.0, %error, "a promotion waits for the ledger");
+            return;
+        }
+        match self.book.change_at(&key.0, key.1, &event, Some(state.epoch), now_unix_ms) {
+            Ok(changed) => {
+                tracing::info!(rule = key.0, mode = %changed.mode(key.1), "every gate passed");
+                if changed.took_over() && self.taken_over.try_send(()).is_err() {
+                    tracing::debug!("the config is compiled anew already");
+                }
+            }
+            // A demotion came first. It is written after this, and its epoch is the later one.
+            Err(error) => tracing::warn!(rule = key.0, %error, "a promotion was overtaken"),
+        }
+    }
+
+    /// Begins windows anew that have lost something, once nothing more is lost.
+    fn heal(&mut self) {
+        let Some(newest) = self.newest else { return };
+        let mut healed = Vec::new();
+        for (key, track) in &mut self.tracks {
+            let inputs = track.inputs(newest, coverage::Input::default());
+            let lost = &inputs.completeness;
+            let is_old = lost.since.is_some_and(|since| newest.since(since) >= TICKS_AFTER_LOSS);
+            if !lost.is_complete() && is_old {
+                healed.push(key.clone());
+            }
+        }
+        for (rule, lane) in healed {
+            self.restart_window(&rule, lane, "records were lost in the window before");
+        }
+    }
+
+    fn restart_windows(&mut self, reason: &str) {
+        for rule in self.book.rules() {
+            for lane in LANES {
+                self.restart_window(&rule.name.to_string(), lane, reason);
+            }
+        }
+    }
+
+    fn restart_window(&mut self, rule: &str, lane: Lane, reason: &str) {
+        let event = Event::WindowRestarted { reason: reason.to_owned() };
+        match self.book.change(rule, lane, &event, None) {
+            Ok(changed) => self.journal.note(vec![Note::state(changed)]),
+            Err(NotChanged::Overtaken | NotChanged::NoSuchRule(_)) => {}
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a receipt is of all of this")]
+    fn receipt(
+        &self,
+        key: &(String, Lane),
+        changed: &Changed,
+        event: Event,
+        actor: &str,
+        inputs: Option<gates::Inputs>,
+        readings: Option<Vec<Reading>>,
+        alarm: Option<gates::alarm::Alarm>,
+    ) -> Option<Receipt> {
+        let before = changed.before.as_ref()?.lane(key.1)?.clone();
+        let after = before.after(&event, &self.rollout, changed.now_unix_ms);
+        let rules = self.book.rules();
+        let rule = rules.iter().find(|rule| rule.name.to_string() == key.0)?;
+        let receipt = Receipt {
+            v: RECEIPT_VERSION,
+            program: format!("seaworthy {}", env!("CARGO_PKG_VERSION")),
+            rule: key.0.clone(),
+            lane: key.1,
+            actor: actor.to_owned(),
+            at_unix_ms: changed.now_unix_ms,
+            event,
+            before,
+            after,
+            setting: rule.setting,
+            rollout: self.rollout.clone(),
+            gates: self.gates.clone(),
+            readings: readings.unwrap_or_default(),
+            inputs,
+            alarm,
+            alpha_spent: None,
+            clients_digest: None,
+            digest: String::new(),
+        };
+        Some(receipt.seal())
+    }
+
+    /// Takes up the evidence that the processes before this one have written down.
+    fn replay(&mut self, reader: &TelemetryReader) -> Result<(), seaworthy_store::StoreError> {
+        self.follow();
+        let Some(since) = self.tracks.values().map(|track| track.of.window_unix_ms).min() else {
+            return Ok(());
+        };
+        const WEEK_MS: i64 = 7 * 24 * 3600 * 1000;
+        let now = self.book.now_unix_ms();
+        for pair in reader.pairs(now - WEEK_MS)? {
+            let route =
+                pair.route.as_deref().map_or(RouteId(0), |name| self.names.intern_route(name));
+            if let Some(client) = pair.client {
+                remember(&mut self.clients, client, || {
+                    Name::new(&client.to_string()).expect("a key is a short name")
+                });
+            }
+            let minute = self.scale.minute(pair.day_unix_ms);
+            let requests = u32::try_from(pair.requests).unwrap_or(u32::MAX);
+            self.visit(minute, pair.client, route, requests, Some(pair.last_unix_ms));
+        }
+        let gaps: BTreeMap<i64, u64> = reader.evidence_gaps(since)?.into_iter().collect();
+        let mut ticks: BTreeMap<Minute, Vec<_>> = BTreeMap::new();
+        for stored in reader.evidence(since)? {
+            ticks.entry(self.scale.minute(stored.start_unix_ms)).or_default().push(stored);
+        }
+        let present = self.scale.minute(now);
+        // The clock may have been set back since: what comes from the future is not taken.
+        ticks.retain(|minute, _| *minute < present);
+        let (Some(first), Some(last)) =
+            (ticks.keys().next().copied(), ticks.keys().next_back().copied())
+        else {
+            return Ok(());
+        };
+        for minute in (first.0..=last.0).map(Minute) {
+            let stored = ticks.remove(&minute).unwrap_or_default();
+            let dropped = gaps.get(&(minute.0 * self.scale.tick_ms)).copied().unwrap_or(0);
+            for (key, track) in &mut self.tracks {
+                let of_track = |one: &&seaworthy_store::telemetry::StoredEvidence| {
+                    one.rule == key.0 && one.lane == key.1
+                };
+                let evidence = stored.iter().find(of_track).map(|one| &one.evidence);
+                track.tick(minute, evidence, dropped);
+            }
+        }
+        // The time until now was nobody's: no evidence, and no green minutes either.
+        self.newest = Some(Minute(present.0));
+        for track in self.tracks.values_mut() {
+            track.interrupted();
+        }
+        Ok(())
+    }
+
+    /// Publishes where everything stands.
+    fn show(&mut self) {
+        let view = self.standings_now();
+        self.view.send_replace(Arc::new(view));
+    }
+}
+
+/// The state of a version that judges at present.
+fn state_of<'s>(rule: &Rule, standing: &'s Standing, lane: Lane) -> Option<&'s RuleState> {
+    let built = match lane {
+        Lane::Current => &rule.current,
+        Lane::Next => rule.next.as_ref()?,
+    };
+    let state = standing.of(built.policy)?;
+    (state.mode != Mode::Off).then_some(state)
+}
+
+fn weigh(readings: &[Reading]) -> Weighed<'_> {
+    let passed = readings.iter().filter(|reading| reading.verdict == Verdict::Pass).count();
+    Weighed { passed, of: readings.len(), alarm: None }
+}
+
+fn remember(clients: &mut HashMap<u64, Name>, client: ClientKey, name: impl FnOnce() -> Name) {
+    let number = track::number(Some(client));
+    if clients.len() < CLIENTS_MAX || clients.contains_key(&number) {
+        clients.insert(number, name());
+    }
+}

@@ -1,0 +1,219 @@
+//! What operators ask for.
+
+use seaworthy_console::control::{self, Command, Done, Refused};
+use seaworthy_policy::client::ClientKey;
+use seaworthy_policy::evidence::Lane;
+use seaworthy_policy::gates::minute::Name;
+use seaworthy_policy::mode::{Mode, ModeSetting};
+use seaworthy_policy::rollout::{Approval, Event, REASON_CHARS_MAX};
+use seaworthy_store::ledger::{
+    Action, Change, CommitError, Entry, WaiverRow, delete_waiver, put_waiver,
+};
+
+use super::Engine;
+use super::journal::{JournalError, Note};
+use crate::app::book::NotChanged;
+
+/// Characters of an actor's name.
+const ACTOR_CHARS_MAX: usize = 64;
+
+/// A waiver for longer is a decision to look away for ever.
+const WAIVER_MS_MAX: i64 = 366 * 24 * 3_600_000;
+
+impl Engine {
+    pub(super) async fn command(&mut self, request: control::Request) -> Result<Done, Refused> {
+        let actor = check(&request)?;
+        let rules = self.book.rules();
+        let rule = rules
+            .iter()
+            .find(|rule| rule.name.to_string() == request.rule)
+            .ok_or_else(|| Refused::NoSuchRule(request.rule.clone()))?;
+        if let Some(change) = self.waiver(&request, &actor)? {
+            return self.waive(&request, change).await;
+        }
+        let standings = self.book.standings();
+        let standing = standings
+            .get(&request.rule)
+            .ok_or_else(|| Refused::NoSuchRule(request.rule.clone()))?;
+        // What is being tried is what there is to decide about.
+        let lane = if standing.next.is_some() { Lane::Next } else { Lane::Current };
+        let state = standing.lane(lane).unwrap_or(&standing.current);
+        let is_pinned = rule.setting != ModeSetting::Auto;
+        let reason = format!("{}: {}", request.actor, request.reason);
+        let pinned = || {
+            let setting = rule.setting;
+            Refused::NotNow(format!(
+                "the file pins {} to {setting}: change it there, or set it to \"auto\"",
+                request.rule
+            ))
+        };
+        let (event, lane, action) = match &request.command {
+            Command::Set { mode: Mode::Warn } | Command::Demote if is_pinned => {
+                (Event::Alerted { alert: reason }, Lane::Current, Action::ModeDemote)
+            }
+            Command::Set { .. } | Command::Promote if is_pinned => return Err(pinned()),
+            Command::Set { mode } => {
+                (Event::Set { mode: *mode, reason }, Lane::Current, Action::ModeSet)
+            }
+            Command::Promote => {
+                let to = self.rollout.above(state.mode).ok_or_else(|| {
+                    let message =
+                        format!("{} is at {} and has no step above", request.rule, state.mode);
+                    Refused::NotNow(message)
+                })?;
+                let waits = self.rollout.approval == Approval::Manual
+                    && state.approved != Some(to)
+                    && state.held(self.book.now_unix_ms()).is_none();
+                if waits {
+                    (Event::Approved { to, reason }, lane, Action::AdminCall)
+                } else {
+                    (Event::Set { mode: Mode::Enforce(to), reason }, lane, Action::ModePromote)
+                }
+            }
+            Command::Demote => (Event::Fell { cause: reason }, Lane::Current, Action::ModeDemote),
+            Command::Hold { until_unix_ms } => {
+                let until_unix_ms = *until_unix_ms;
+                (Event::Held { until_unix_ms, reason }, lane, Action::RolloutHold)
+            }
+            Command::Release => (Event::Released { reason }, lane, Action::RolloutHold),
+            Command::Waive { .. } | Command::Unwaive { .. } => unreachable!("taken above"),
+        };
+        self.happen(&request.rule, lane, event, action, &actor).await
+    }
+
+    /// Makes an event happen that an operator asked for: what enforces more is durable first, what
+    /// enforces less is in force first.
+    async fn happen(
+        &mut self,
+        rule: &str,
+        lane: Lane,
+        event: Event,
+        action: Action,
+        actor: &str,
+    ) -> Result<Done, Refused> {
+        let key = (rule.to_owned(), lane);
+        let now_unix_ms = self.book.now_unix_ms();
+        let not_kept = |error: JournalError| match error {
+            JournalError::Commit(CommitError::Refused { reason, .. }) => Refused::NotNow(reason),
+            error => Refused::NotKept(format!("the ledger cannot take it: {error}")),
+        };
+        let is_climb = matches!(event, Event::Set { mode: Mode::Enforce(_), .. });
+        let (inputs, readings) = self.read(&key).unzip();
+        if is_climb {
+            let preview = self.book.preview(rule, lane, &event, now_unix_ms).map_err(refused)?;
+            let epoch = preview.before.as_ref().and_then(|b| b.lane(lane)).map(|state| state.epoch);
+            let receipt =
+                self.receipt(&key, &preview, event.clone(), actor, inputs, readings, None);
+            let note = Note::asked(action, preview, receipt, actor);
+            self.journal.commit(note).await.map_err(not_kept)?;
+            let changed =
+                self.book.change_at(rule, lane, &event, epoch, now_unix_ms).map_err(refused)?;
+            if changed.took_over() && self.taken_over.try_send(()).is_err() {
+                tracing::debug!("the config is compiled anew already");
+            }
+        } else {
+            let changed =
+                self.book.change_at(rule, lane, &event, None, now_unix_ms).map_err(refused)?;
+            let receipt =
+                self.receipt(&key, &changed, event.clone(), actor, inputs, readings, None);
+            self.journal.note(vec![Note::asked(action, changed, receipt, actor)]);
+            self.journal.write().await;
+        }
+        self.follow();
+        self.done(rule)
+    }
+
+    /// The change that a waiver is, where the request is about one.
+    fn waiver(&self, request: &control::Request, actor: &str) -> Result<Option<Change>, Refused> {
+        let now = self.book.now_unix_ms();
+        let (client, until) = match &request.command {
+            Command::Waive { client, until_unix_ms } => (client, Some(*until_unix_ms)),
+            Command::Unwaive { client } => (client, None),
+            _ => return Ok(None),
+        };
+        if Name::new(client).is_err() || !is_client(client) {
+            let message = "expected a client as `rollout status` shows it, such as \
+                           \"bearer:0123456789abcdef\" or \"acme (bearer:0123456789abcdef)\"";
+            return Err(Refused::BadRequest(message.to_owned()));
+        }
+        let action = if until.is_some() { Action::RolloutWaive } else { Action::RolloutUnwaive };
+        let mut entry = Entry::new(actor, action, request.rule.as_str());
+        entry.after = Some(serde_json::json!({ "client": client, "until_unix_ms": until }));
+        entry.reason = Some(request.reason.clone());
+        let change =
+            Change::new().audit(&entry).map_err(|error| Refused::BadRequest(error.to_string()))?;
+        let Some(until_unix_ms) = until else {
+            return Ok(Some(change.and(delete_waiver(&request.rule, client))));
+        };
+        if until_unix_ms <= now || until_unix_ms > now + WAIVER_MS_MAX {
+            let message = "expected a time within the next 366 days";
+            return Err(Refused::BadRequest(message.to_owned()));
+        }
+        Ok(Some(change.and(put_waiver(WaiverRow {
+            rule: request.rule.clone(),
+            client: client.clone(),
+            until_unix_ms,
+            reason: request.reason.clone(),
+            actor: actor.to_owned(),
+        }))))
+    }
+
+    async fn waive(&mut self, request: &control::Request, change: Change) -> Result<Done, Refused> {
+        match self.journal.commit_change(change).await {
+            Ok(()) => {}
+            Err(JournalError::Commit(CommitError::Refused { reason, .. })) => {
+                return Err(Refused::NotNow(reason));
+            }
+            Err(error) => {
+                return Err(Refused::NotKept(format!("the ledger cannot take it: {error}")));
+            }
+        }
+        // The window has counted the client, or has not; it begins anew.
+        for lane in super::LANES {
+            self.restart_window(&request.rule, lane, "a waiver was changed");
+        }
+        self.journal.write().await;
+        self.follow();
+        self.done(&request.rule)
+    }
+
+    fn done(&mut self, rule: &str) -> Result<Done, Refused> {
+        let all = self.standings_now();
+        let found = all.into_iter().find(|standing| standing.rule == rule);
+        let standing = found.ok_or_else(|| Refused::NoSuchRule(rule.to_owned()))?;
+        let version = standing.next.as_ref().unwrap_or(&standing.current);
+        let sentence = format!("{rule} is at {}: {}", version.mode, version.why);
+        Ok(Done { sentence, standing, durable: self.journal.is_written() })
+    }
+}
+
+/// The actor as the log has it.
+fn check(request: &control::Request) -> Result<String, Refused> {
+    let fault = |message: String| Err(Refused::BadRequest(message));
+    let count = |text: &str| text.chars().count();
+    let plain = |text: &str| !text.trim().is_empty() && !text.chars().any(char::is_control);
+    if !plain(&request.actor) || count(&request.actor) > ACTOR_CHARS_MAX {
+        return fault(format!(
+            "expected an actor of 1 to {ACTOR_CHARS_MAX} characters in one line"
+        ));
+    }
+    if !plain(&request.reason) || count(&request.reason) > REASON_CHARS_MAX {
+        return fault(format!(
+            "expected a reason of 1 to {REASON_CHARS_MAX} characters in one line"
+        ));
+    }
+    Ok(format!("operator:{}", request.actor))
+}
+
+/// `bearer:…`, or that in brackets behind a tenant.
+fn is_client(text: &str) -> bool {
+    let bare = text.strip_suffix(')').and_then(|text| text.rsplit_once(" (")).map(|(_, key)| key);
+    bare.unwrap_or(text).parse::<ClientKey>().is_ok()
+}
+
+fn refused(error: NotChanged) -> Refused {
+    match error {
+        NotChanged::NoSuchRule(rule) => Refused::NoSuchRule(rule),
+        NotChanged::Overtaken => Refused::NotNow(error.to_string()),
+    }
+}

@@ -1,0 +1,319 @@
+//! What happened to the modes, on its way to the ledger.
+//!
+//! 1. What is in force already is kept until it is written, in order; of what is kept of one rule
+//!    only the newest standing counts, but every entry of the audit log is written.
+//! 2. What must not be in force before it is durable is committed at once, or not at all. It waits
+//!    for what is kept, so that the log has everything in the order in which it happened.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use seaworthy_policy::evidence::Lane;
+use seaworthy_policy::gates::clients::Waiver;
+use seaworthy_policy::gates::minute::{Minute, Name};
+use seaworthy_policy::rollout::{Receipt, RuleState, Standing};
+use seaworthy_store::ledger::{
+    Action, Change, CommitError, Entry, EntryError, Ledger, Operation, WaiverRow, put_before,
+    put_delivery, put_receipt, put_standing,
+};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::track::{Before, Scale, Track};
+use crate::app::audit::Auditor;
+use crate::app::book::Changed;
+
+/// Notes that are kept while the ledger cannot be written; the oldest go first, and it is said.
+const KEPT_MAX: usize = 10_000;
+
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// One thing that happened, with all that is written of it.
+pub(crate) struct Note {
+    entry: Option<Entry>,
+    operations: Vec<Write>,
+}
+
+/// What is written beside the entry.
+enum Write {
+    Standing(String, Box<Standing>),
+    Receipt(Box<Receipt>),
+    Before(String, Lane, Before),
+    Delivery([u8; 32]),
+}
+
+impl Write {
+    fn operation(&self) -> Operation {
+        match self {
+            Self::Standing(rule, standing) => put_standing(rule, standing),
+            Self::Receipt(receipt) => put_receipt(receipt),
+            Self::Before(rule, lane, before) => put_before(rule, *lane, before),
+            Self::Delivery(key) => put_delivery(*key),
+        }
+    }
+}
+
+impl Note {
+    /// A config has changed what a rule judges by, or made a new one.
+    pub(super) fn of_config(changed: Changed) -> Self {
+        let after = changed.after.next.as_ref().unwrap_or(&changed.after.current);
+        let mut entry = Entry::new("gateway", Action::ModeSet, changed.rule.as_str());
+        entry.before = changed.before.as_ref().map(|before| state(&before.current));
+        entry.after = Some(state(after));
+        entry.reason = Some(after.why.clone());
+        // A rule that has only just been written into a config has not been moved by anyone.
+        let entry = changed.before.is_some().then_some(entry);
+        Self { entry, operations: vec![Write::standing(changed)] }
+    }
+
+    /// A window began anew: no mode changed.
+    pub(super) fn state(changed: Changed) -> Self {
+        Self { entry: None, operations: vec![Write::standing(changed)] }
+    }
+
+    pub(super) fn promoted(
+        changed: Changed,
+        receipt: Option<Receipt>,
+        actor: &str,
+        track: Option<&Track>,
+    ) -> Self {
+        let mut note = Self::moved(Action::ModePromote, changed, receipt.as_ref(), actor);
+        if let (Some(receipt), Some(track)) = (receipt, track) {
+            let (rule, lane) = (receipt.rule.clone(), receipt.lane);
+            note.operations.push(Write::Before(rule, lane, track.before.clone()));
+            note.operations.push(Write::Receipt(Box::new(receipt)));
+        }
+        note
+    }
+
+    pub(super) fn demoted(changed: Changed, receipt: Option<Receipt>, actor: &str) -> Self {
+        let mut note = Self::moved(Action::ModeDemote, changed, receipt.as_ref(), actor);
+        note.operations.extend(receipt.map(|receipt| Write::Receipt(Box::new(receipt))));
+        note
+    }
+
+    /// An alert has demoted a rule, or has only been heard of.
+    pub(crate) fn alerted(
+        changed: Changed,
+        receipt: Option<Receipt>,
+        actor: &str,
+        delivery: [u8; 32],
+    ) -> Self {
+        let mut note = Self::moved(Action::AlertDemote, changed, receipt.as_ref(), actor);
+        note.operations.extend(receipt.map(|receipt| Write::Receipt(Box::new(receipt))));
+        note.operations.push(Write::Delivery(delivery));
+        note
+    }
+
+    pub(super) fn asked(
+        action: Action,
+        changed: Changed,
+        receipt: Option<Receipt>,
+        actor: &str,
+    ) -> Self {
+        let mut note = Self::moved(action, changed, receipt.as_ref(), actor);
+        note.operations.extend(receipt.map(|receipt| Write::Receipt(Box::new(receipt))));
+        note
+    }
+
+    fn moved(action: Action, changed: Changed, receipt: Option<&Receipt>, actor: &str) -> Self {
+        let lane = receipt.map_or(Lane::Current, |receipt| receipt.lane);
+        let mut entry = Entry::new(actor, action, changed.rule.as_str());
+        let before = changed.before.as_ref().and_then(|before| before.lane(lane));
+        entry.before = before.map(state);
+        let after = receipt.map_or(&changed.after.current, |receipt| &receipt.after);
+        entry.after = Some(match receipt {
+            // So that a receipt that was written anew is not taken for this one.
+            Some(receipt) => {
+                let mut after = state(after);
+                after["receipt"] = json!(receipt.digest);
+                after
+            }
+            None => state(after),
+        });
+        entry.reason = Some(after.why.clone());
+        Self { entry: Some(entry), operations: vec![Write::standing(changed)] }
+    }
+
+    fn change(&self) -> Result<Change, EntryError> {
+        let mut change = Change::new();
+        if let Some(entry) = &self.entry {
+            change = change.audit(entry)?;
+        }
+        Ok(self.operations.iter().fold(change, |change, write| change.and(write.operation())))
+    }
+}
+
+impl Write {
+    fn standing(changed: Changed) -> Self {
+        Self::Standing(changed.rule, Box::new(changed.after))
+    }
+}
+
+/// What a leaf says of a state.
+fn state(state: &RuleState) -> serde_json::Value {
+    json!({
+        "mode": state.mode,
+        "version": state.version,
+        "policy": state.policy,
+        "epoch": state.epoch,
+    })
+}
+
+/// Fits after "failed to write it down: ".
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JournalError {
+    #[error("there is no ledger at present")]
+    NoLedger,
+    #[error("what happened before is not written down yet")]
+    Behind,
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+pub(crate) struct Journal {
+    auditor: Auditor,
+    kept: VecDeque<Note>,
+    waivers: Vec<WaiverRow>,
+    befores: BTreeMap<(String, Lane), Before>,
+    retry_at: Option<Instant>,
+    /// Whether where the rules stood was read at the start. If not, what is written there is better
+    /// than what this process would write.
+    is_known: bool,
+}
+
+impl Journal {
+    pub(crate) fn open(auditor: Auditor, is_known: bool) -> Self {
+        let mut journal = Self {
+            auditor,
+            kept: VecDeque::new(),
+            waivers: Vec::new(),
+            befores: BTreeMap::new(),
+            retry_at: None,
+            is_known,
+        };
+        if let Some(ledger) = journal.auditor.ledger() {
+            let read = journal.load(&ledger);
+            if let Err(error) = read {
+                tracing::error!(%error, "waivers and what rules were like cannot be read");
+            }
+        }
+        journal
+    }
+
+    fn load(&mut self, ledger: &Ledger) -> Result<(), seaworthy_store::StoreError> {
+        self.waivers = ledger.reader().waivers()?;
+        let befores = ledger.reader().befores()?;
+        self.befores =
+            befores.into_iter().map(|(rule, lane, before)| ((rule, lane), before)).collect();
+        Ok(())
+    }
+
+    /// Whether this gateway promotes.
+    pub(super) fn leads(&self) -> bool {
+        self.is_known && self.auditor.ledger().is_some()
+    }
+
+    /// What a version was like in `warn`, as it was written down last.
+    pub(super) fn before(&self, key: &(String, Lane)) -> Before {
+        self.befores.get(key).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn waiver_rows(&self, rule: &str) -> impl Iterator<Item = &WaiverRow> {
+        self.waivers.iter().filter(move |waiver| waiver.rule == rule)
+    }
+
+    /// The waivers of a rule, as the gates have them.
+    pub(super) fn waivers(&self, rule: &str, scale: &Scale) -> Vec<Waiver> {
+        let waiver = |row: &WaiverRow| {
+            let client = Name::new(&row.client).ok()?;
+            let until = Minute(row.until_unix_ms.div_euclid(scale.tick_ms));
+            Some(Waiver { client, until })
+        };
+        self.waiver_rows(rule).filter_map(waiver).collect()
+    }
+
+    pub(super) fn set_waivers(&mut self, waivers: Vec<WaiverRow>) {
+        self.waivers = waivers;
+    }
+
+    /// Keeps what is in force already until it is written.
+    pub(super) fn note(&mut self, notes: Vec<Note>) {
+        if notes.is_empty() {
+            return;
+        }
+        if !self.is_known {
+            tracing::error!("a change of a mode is not written: restart when the ledger is back");
+            return;
+        }
+        self.kept.extend(notes);
+        let excess = self.kept.len().saturating_sub(KEPT_MAX);
+        if excess > 0 {
+            tracing::error!(excess, "changes of modes found no room and are in no audit log");
+            self.kept.drain(..excess);
+        }
+        self.retry_at.get_or_insert_with(Instant::now);
+    }
+
+    /// Ends when there is something to write.
+    pub(super) async fn due(&self) {
+        match self.retry_at {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Writes what is kept, in order, up to what cannot be.
+    pub(super) async fn write(&mut self) {
+        while let Some(note) = self.kept.front() {
+            match write(&self.auditor, note).await {
+                Ok(()) => {}
+                Err(JournalError::NoLedger | JournalError::Commit(CommitError::Disk(_))) => {
+                    self.retry_at = Some(Instant::now() + RETRY_EVERY);
+                    return;
+                }
+                Err(error) => tracing::error!(%error, "a change of a mode is in no audit log"),
+            }
+            self.kept.pop_front();
+        }
+        self.retry_at = None;
+    }
+
+    /// Makes `note` durable, behind everything that is kept.
+    pub(super) async fn commit(&mut self, note: Note) -> Result<(), JournalError> {
+        self.write().await;
+        if !self.kept.is_empty() || !self.is_known {
+            return Err(JournalError::Behind);
+        }
+        write(&self.auditor, &note).await
+    }
+
+    /// Makes a change durable that is of no rule's standing.
+    pub(super) async fn commit_change(&mut self, change: Change) -> Result<(), JournalError> {
+        self.write().await;
+        if !self.kept.is_empty() {
+            return Err(JournalError::Behind);
+        }
+        let ledger = self.auditor.ledger().ok_or(JournalError::NoLedger)?;
+        ledger.commit(change).await?;
+        let reader = ledger.reader().clone();
+        let waivers = tokio::task::spawn_blocking(move || reader.waivers()).await;
+        if let Ok(Ok(waivers)) = waivers {
+            self.set_waivers(waivers);
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_written(&self) -> bool {
+        self.kept.is_empty()
+    }
+}
+
+async fn write(auditor: &Auditor, note: &Note) -> Result<(), JournalError> {
+    let change = note.change()?;
+    let ledger = auditor.ledger().ok_or(JournalError::NoLedger)?;
+    ledger.commit(change).await?;
+    Ok(())
+}

@@ -1,0 +1,267 @@
+//! The evidence of one version of a rule, as it comes: a window for the gates, a watch for the
+//! alarms, and what `warn` has shown, to compare with later.
+
+use std::collections::{BTreeMap, HashMap};
+
+use seaworthy_policy::client::ClientKey;
+use seaworthy_policy::evidence::{ClientEvidence, Counts, Lane, RuleEvidence};
+use seaworthy_policy::gates::alarm::{self, Alarm, Watch};
+use seaworthy_policy::gates::clients::Waiver;
+use seaworthy_policy::gates::coverage::{self, Pairs};
+use seaworthy_policy::gates::minute::{ClientMinute, Minute, Name, RuleMinute, Standing};
+use seaworthy_policy::gates::window::{Start, Window};
+use seaworthy_policy::gates::{GatesConfig, Inputs};
+use seaworthy_policy::mode::{Mode, Share};
+use seaworthy_policy::record::RouteId;
+use seaworthy_policy::rollout::{PolicyHash, RolloutConfig, RuleState};
+use seaworthy_policy::statistics::Proportion;
+use serde::{Deserialize, Serialize};
+
+/// Clients of which it is known what `warn` said of them.
+const BASELINE_CLIENTS_MAX: usize = 1024;
+
+/// What a rule was like in `warn`: kept over a promotion and over a restart.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Before {
+    /// Judged requests of identified clients; hits would have been denied.
+    pub(super) judged: Proportion,
+    /// Requests that reached the service; hits were answered with 5xx.
+    pub(super) errors: Proportion,
+    /// (client, second) units; hits had a would-deny.
+    pub(super) units: Proportion,
+    pub(super) by_client: BTreeMap<Name, Proportion>,
+}
+
+/// One version of a rule on one step.
+pub(super) struct Track {
+    /// What the state was when this began: with another one it begins anew.
+    pub(super) of: Of,
+    window: Window,
+    pub(super) pairs: Pairs,
+    pub(super) before: Before,
+    watch: Option<Watch>,
+    /// What the last second's table of clients said, by the tick that it belongs to.
+    last: (i64, HashMap<ClientKey, (u64, u64)>),
+    /// The newest alarm, until the rule has fallen.
+    pub(super) alarm: Option<Alarm>,
+    /// Something spoke against the rule since the last tick was closed.
+    is_red: bool,
+}
+
+/// What a track is about. Evidence of one is no evidence of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Of {
+    pub(super) policy: PolicyHash,
+    pub(super) mode: Mode,
+    pub(super) window_unix_ms: i64,
+}
+
+impl Of {
+    pub(super) const fn state(state: &RuleState) -> Self {
+        let RuleState { policy, mode, window_unix_ms, .. } = state;
+        Self { policy: *policy, mode: *mode, window_unix_ms: *window_unix_ms }
+    }
+}
+
+/// How ticks and clients are named.
+pub(super) struct Scale {
+    pub(super) tick_ms: i64,
+}
+
+impl Scale {
+    /// The tick that begins at `start_unix_ms`: a minute, where ticks are as long.
+    pub(super) const fn minute(&self, start_unix_ms: i64) -> Minute {
+        Minute(start_unix_ms.div_euclid(self.tick_ms))
+    }
+
+    /// The first whole tick from `unix_ms` on.
+    pub(super) const fn first_whole(&self, unix_ms: i64) -> Minute {
+        Minute((unix_ms + self.tick_ms - 1).div_euclid(self.tick_ms))
+    }
+}
+
+/// A client as the gates call it: its tenant, where it names one, and its key.
+pub(super) fn name(one: &ClientEvidence) -> Name {
+    let key = one.client.to_string();
+    let named = if one.tenant.is_empty() { key.clone() } else { format!("{} ({key})", one.tenant) };
+    Name::new(&named)
+        .or_else(|_| Name::new(&key))
+        .expect("a client's key is short and has no control characters")
+}
+
+impl Track {
+    pub(super) fn begin(
+        state: &RuleState,
+        config: &RolloutConfig,
+        gates: &GatesConfig,
+        scale: &Scale,
+        waivers: Vec<Waiver>,
+        (before, mut pairs): (Before, Pairs),
+    ) -> Self {
+        pairs.begin_window();
+        let step = match state.mode {
+            Mode::Enforce(share) => share,
+            Mode::Off | Mode::Warn => Share::NONE,
+        };
+        let attempt = config.above(state.mode).map_or(1, |next| state.attempt(next));
+        let start = Start {
+            first: scale.first_whole(state.window_unix_ms),
+            step,
+            attempt,
+            waivers,
+            predicted: before.judged,
+            control_before: before.errors,
+        };
+        let window = Window::begin(start).expect("waivers are bounded where they are taken");
+        let watch = matches!(state.mode, Mode::Enforce(_)).then(|| before.watch(&gates.alarm));
+        Self {
+            of: Of::state(state),
+            window,
+            pairs,
+            before,
+            watch,
+            last: (0, HashMap::new()),
+            alarm: None,
+            is_red: false,
+        }
+    }
+
+    /// Takes up a whole tick. What came before the window is of the week, and no evidence.
+    pub(super) fn tick(&mut self, minute: Minute, evidence: Option<&RuleEvidence>, dropped: u64) {
+        let nothing = RuleEvidence::default();
+        let evidence = evidence.unwrap_or(&nothing);
+        let Counts { evaluated, enforced, denied, slow, .. } = evidence.counts;
+        let clients: Vec<_> = evidence.clients.iter().map(client_minute).collect();
+        let other = evidence.other;
+        // Of the other clients, those in the share have no harm to be seen.
+        let other = part(other.harm, other.evaluated - other.enforced);
+        let taken = self.window.observe(&RuleMinute {
+            minute,
+            clients: &clients,
+            other,
+            checks: part(slow, evaluated),
+            enforced_5xx: part(evidence.counts.enforced_errors, enforced - denied),
+            control_5xx: part(evidence.counts.control_errors, evaluated - enforced),
+            denied: part(denied, enforced),
+            dropped,
+            is_red: std::mem::take(&mut self.is_red),
+        });
+        if taken.is_ok() && self.watch.is_none() {
+            self.before.learn(evidence);
+        }
+    }
+
+    /// Takes up a second, for the alarms.
+    pub(super) fn second(
+        &mut self,
+        start_unix_ms: i64,
+        fresh: &Counts,
+        clients: &[ClientEvidence],
+    ) {
+        if self.last.0 != start_unix_ms {
+            self.last = (start_unix_ms, HashMap::new());
+        }
+        let mut denied = Vec::with_capacity(clients.len());
+        for one in clients {
+            let counts = one.counts;
+            let objected = counts.denied + counts.would_deny;
+            let (seen, hits) = self.last.1.get(&one.client).copied().unwrap_or_default();
+            let (new, new_hits) =
+                (counts.evaluated.saturating_sub(seen), objected.saturating_sub(hits));
+            if new > 0 {
+                self.last.1.insert(one.client, (counts.evaluated, objected));
+                let is_watched = one.client.is_identified();
+                if is_watched && (self.watch.is_none() || counts.enforced > 0) {
+                    denied.push((name(one), part(new_hits, new)));
+                }
+            }
+        }
+        let Some(watch) = &mut self.watch else {
+            for (_, judged) in &denied {
+                self.before.units = self.before.units.and(part(u64::from(judged.hits() > 0), 1));
+            }
+            return;
+        };
+        let alarm = watch.observe(&alarm::Tick {
+            denied: &denied,
+            enforced_5xx: part(fresh.enforced_errors, fresh.enforced - fresh.denied),
+            control_5xx: part(fresh.control_errors, fresh.control()),
+        });
+        if let Some(alarm) = alarm {
+            self.is_red = true;
+            self.alarm = Some(alarm);
+        }
+    }
+
+    /// The process was not there for a while: what is missing is no evidence, and nobody saw it
+    /// green.
+    pub(super) const fn interrupted(&mut self) {
+        self.is_red = true;
+    }
+
+    /// What the gates are told at `now`.
+    pub(super) fn inputs(&mut self, now: Minute, coverage: coverage::Input) -> &Inputs {
+        self.window.inputs(now, coverage)
+    }
+}
+
+impl Before {
+    /// Adds what was seen in `warn`.
+    fn learn(&mut self, evidence: &RuleEvidence) {
+        let counts = evidence.counts;
+        self.errors = self.errors.and(part(counts.control_errors, counts.control()));
+        for one in evidence.clients.iter().filter(|one| one.client.is_identified()) {
+            let judged = part(one.counts.would_deny, one.counts.evaluated);
+            self.judged = self.judged.and(judged);
+            let name = name(one);
+            if self.by_client.contains_key(&name) || self.by_client.len() < BASELINE_CLIENTS_MAX {
+                let known = self.by_client.entry(name).or_insert(Proportion::NONE);
+                *known = known.and(judged);
+            }
+        }
+    }
+
+    fn watch(&self, config: &alarm::Config) -> Watch {
+        let by_client = self.by_client.iter().map(|(name, judged)| (*name, *judged)).collect();
+        let baseline = alarm::Baseline { clients: self.units, by_client };
+        Watch::new(config.clone(), &baseline)
+    }
+}
+
+fn client_minute(one: &ClientEvidence) -> ClientMinute {
+    let standing = match () {
+        () if !one.client.is_identified() => Standing::Unidentified,
+        () if one.counts.enforced > 0 => Standing::Enforced,
+        () => Standing::Control,
+    };
+    ClientMinute {
+        client: name(one),
+        standing,
+        judged: part(one.counts.harm, one.counts.evaluated),
+    }
+}
+
+/// So many of so many; counts are sums of what was counted together, so the first is no more.
+fn part(hits: u64, total: u64) -> Proportion {
+    Proportion::new(hits.min(total), total).unwrap_or(Proportion::NONE)
+}
+
+/// The client's number in the pairs.
+pub(super) fn number(client: Option<ClientKey>) -> u64 {
+    use std::hash::Hasher as _;
+    let mut hasher = siphasher::sip::SipHasher24::new_with_keys(0, 0);
+    match client {
+        Some(client) => hasher.write(&client.to_bytes()),
+        None => hasher.write(b"~other"),
+    }
+    hasher.finish()
+}
+
+/// Whether requests of `route` are among those that a rule of `own` judges.
+pub(super) fn concerns(own: Option<RouteId>, route: RouteId) -> bool {
+    own.is_none_or(|own| own == route)
+}
+
+/// The lanes, in the order in which they are looked at.
+pub(super) const LANES: [Lane; 2] = [Lane::Current, Lane::Next];

@@ -1,0 +1,94 @@
+//! What operators are shown of the rules.
+
+use seaworthy_console::control::{RuleStanding, VersionStanding, WaiverView};
+use seaworthy_policy::evidence::Lane;
+use seaworthy_policy::gates::Verdict;
+use seaworthy_policy::mode::Mode;
+use seaworthy_policy::rollout::{Proposal, RuleState, Stay, propose};
+
+use super::{Engine, LANES, state_of, weigh};
+use crate::app::compile::Rule;
+
+impl Engine {
+    /// Where every rule stands now.
+    pub(super) fn standings_now(&mut self) -> Vec<RuleStanding> {
+        let standings = self.book.standings();
+        let mut all = Vec::new();
+        for rule in self.book.rules() {
+            let name = rule.name.to_string();
+            let Some(standing) = standings.get(&name) else { continue };
+            let modes = standings.modes(&rule);
+            let mut versions = LANES.into_iter().map(|lane| {
+                let mode = match lane {
+                    Lane::Current => modes.current,
+                    Lane::Next => modes.next,
+                };
+                let state = match state_of(&rule, standing, lane) {
+                    Some(state) => state,
+                    // What is off has a state as well.
+                    None if lane == Lane::Current => &standing.current,
+                    None => return None,
+                };
+                Some(self.version(&rule, lane, state, mode))
+            });
+            let (current, next) = (versions.next().flatten(), versions.next().flatten());
+            drop(versions);
+            let Some(current) = current else { continue };
+            let waivers = self.journal.waiver_rows(&name).map(|row| WaiverView {
+                client: row.client.clone(),
+                until_unix_ms: row.until_unix_ms,
+                reason: row.reason.clone(),
+                actor: row.actor.clone(),
+            });
+            let (setting, waivers) = (rule.setting, waivers.collect());
+            all.push(RuleStanding { rule: name, setting, current, next, waivers });
+        }
+        all.sort_by(|one, other| one.rule.cmp(&other.rule));
+        all
+    }
+
+    fn version(
+        &mut self,
+        rule: &Rule,
+        lane: Lane,
+        state: &RuleState,
+        mode: Mode,
+    ) -> VersionStanding {
+        let now_unix_ms = self.book.now_unix_ms();
+        let key = (rule.name.to_string(), lane);
+        let gates = self.read(&key).map(|(_, readings)| readings).unwrap_or_default();
+        let proposal = propose(&self.rollout, rule.setting, state, weigh(&gates), now_unix_ms);
+        let stay = match proposal {
+            Proposal::Stay(stay) => Some(stay),
+            Proposal::Promote { .. } | Proposal::Fall { .. } => None,
+        };
+        let next_step = self.rollout.above(state.mode);
+        let waits_for = match &stay {
+            Some(Stay::Gates { .. }) => gates
+                .iter()
+                .filter(|reading| reading.verdict != Verdict::Pass)
+                // What is broken before what is only not shown yet.
+                .min_by_key(|reading| reading.verdict != Verdict::Fail)
+                .map(|reading| match &reading.waits_for {
+                    Some(waits_for) => format!("{}: needs {waits_for}", reading.gate.word()),
+                    None => format!("{}: {}", reading.gate.word(), reading.sentence),
+                }),
+            _ => None,
+        };
+        VersionStanding {
+            lane,
+            version: state.version,
+            policy: state.policy.to_string(),
+            mode,
+            epoch: state.epoch,
+            since_unix_ms: state.since_unix_ms,
+            window_unix_ms: state.window_unix_ms,
+            why: state.why.clone(),
+            next_step,
+            attempt: next_step.map_or(1, |step| state.attempt(step)),
+            stay,
+            waits_for,
+            gates,
+        }
+    }
+}
