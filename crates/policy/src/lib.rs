@@ -25,6 +25,7 @@ pub mod record;
 pub mod registry;
 pub mod rollout;
 pub mod route;
+pub mod signed;
 pub mod source;
 pub mod statistics;
 pub mod target;

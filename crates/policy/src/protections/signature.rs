@@ -19,8 +19,6 @@ use std::hash::Hasher;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -35,6 +33,7 @@ use crate::problem::{Code, Denial, FieldError};
 use crate::protection::{Answer, Effects, Memory, Outcome, Protection, Request};
 use crate::quantity::Period;
 use crate::registry::{BuildContext, BuildError, Entry, settings_of};
+use crate::signed::{SIGNATURES_MAX, SecretForm, secret, standard_signatures, unhex, unix_seconds};
 use crate::source::Source;
 
 pub const ENTRY: Entry = Entry {
@@ -109,12 +108,6 @@ pub enum Format {
 /// A 401 needs one; no registered scheme is about signed bodies.
 const CHALLENGE: &str = "Signature";
 
-/// Less would be guessed sooner than the hash behind it (RFC 2104, 3).
-const SECRET_BYTES_MIN: usize = 32;
-
-/// Signatures that one request may carry: senders add one for each secret while they replace it.
-const SIGNATURES_MAX: usize = 8;
-
 struct Signature {
     keys: Vec<hmac::Key>,
     layout: Layout,
@@ -159,9 +152,13 @@ impl Signature {
             Format::Github => Layout::Plain { signature: HUB_SIGNATURE, timestamp: None },
             Format::Plain => Layout::Plain { signature: plain, timestamp },
         };
+        let form = match format {
+            Format::Standard => SecretForm::Standard,
+            Format::Github | Format::Stripe | Format::Plain => SecretForm::Plain,
+        };
         let mut keys = Vec::with_capacity(config.secrets.len());
         for source in &config.secrets {
-            let secret = secret(format, source, context)
+            let secret = secret(source, form, context.sources)
                 .map_err(|message| BuildError { key: "secrets", message })?;
             keys.push(hmac::Key::new(hmac::HMAC_SHA256, &secret));
         }
@@ -194,24 +191,6 @@ impl Signature {
 }
 
 const HUB_SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
-
-/// The secret at `source`, or what is wrong with it. Never shows any of it.
-fn secret(format: Format, source: &Source, context: &BuildContext<'_>) -> Result<Vec<u8>, String> {
-    let text = context.sources.bytes(source)?.trim_ascii();
-    let secret = match (format, text.strip_prefix(b"whsec_")) {
-        (Format::Standard, Some(encoded)) => STANDARD
-            .decode(encoded)
-            .map_err(|_| format!("{source} is not base64 behind its \"whsec_\""))?,
-        _ => text.to_vec(),
-    };
-    if secret.len() < SECRET_BYTES_MIN {
-        let length = secret.len();
-        return Err(format!(
-            "{source} has {length} bytes; a secret needs at least {SECRET_BYTES_MIN}"
-        ));
-    }
-    Ok(secret)
-}
 
 impl Protection for Signature {
     fn is_inert(&self) -> bool {
@@ -280,11 +259,7 @@ impl Signature {
                 let id = one(headers, "webhook-id")?;
                 let timestamp = one(headers, "webhook-timestamp")?;
                 let field = "webhook-signature";
-                let signatures = one(headers, field)?
-                    .split(|byte| *byte == b' ')
-                    .filter_map(|signature| signature.strip_prefix(b"v1,"))
-                    .filter_map(|encoded| STANDARD.decode(encoded).ok());
-                let signatures = signatures.take(SIGNATURES_MAX).collect();
+                let signatures = standard_signatures(one(headers, field)?);
                 let prefix = vec![id, timestamp];
                 Ok(Claim { field, prefix, timestamp: Some(timestamp), signatures })
             }
@@ -324,9 +299,7 @@ impl Signature {
 
     fn in_time(&self, claim: &Claim<'_>, now_unix_s: u64) -> Result<(), Denial> {
         let Some(text) = claim.timestamp else { return Ok(()) };
-        let digits = (1..=12).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
-        let timestamp = std::str::from_utf8(text).ok().filter(|_| digits);
-        let Some(timestamp) = timestamp.and_then(|text| text.parse::<u64>().ok()) else {
+        let Some(timestamp) = unix_seconds(text) else {
             return Err(invalid(claim.field, "its timestamp is not Unix time in seconds"));
         };
         let off = timestamp.abs_diff(now_unix_s);
@@ -394,17 +367,6 @@ fn invalid(field: &str, fault: &str) -> Denial {
     .challenge(CHALLENGE);
     denial.errors = vec![FieldError::new(format!("header:{field}"), fault)];
     denial
-}
-
-/// Bytes written in hex, in either case.
-fn unhex(text: &[u8]) -> Option<Vec<u8>> {
-    let digit =
-        |byte: &u8| char::from(*byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let pairs = text.chunks_exact(2);
-    if !pairs.remainder().is_empty() || text.len() > 128 {
-        return None;
-    }
-    pairs.map(|pair| Some(digit(&pair[0])? << 4 | digit(&pair[1])?)).collect()
 }
 
 /// The deliveries of late.
@@ -491,9 +453,13 @@ impl Deliveries {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
     use crate::protections::testing::{Fields, Sample, try_build_with};
     use crate::registry::Protect;
+    use crate::signed::hex;
     use crate::source::Sources;
 
     const OLD: &str = "an old secret with thirty-two bytes";
@@ -514,10 +480,6 @@ mod tests {
     fn mac(secret: &str, parts: &[&[u8]]) -> Vec<u8> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
         hmac::sign(&key, &parts.join(&b'.')).as_ref().to_vec()
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn github(secret: &str) -> String {
