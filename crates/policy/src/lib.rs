@@ -5,6 +5,7 @@
 //! settings are handed in. The data plane calls these functions with what it read from a
 //! socket; the tests call them with tables.
 
+pub mod alert;
 pub mod client;
 pub mod consumer;
 pub mod content;
