@@ -16,7 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 use seaworthy_console::live::{
     GatewayView, LiveView, LiveWindow, RuleView, UpstreamView, WINDOW_S,
 };
-use seaworthy_console::{Console, ConsoleInputs, Readiness, ReadyCheck};
+use seaworthy_console::{AlertInputs, Console, ConsoleInputs, Readiness, ReadyCheck};
 use seaworthy_policy::client::ClientKey;
 use seaworthy_policy::consumer::ConsumerKind;
 use seaworthy_policy::mode::{Mode, ModeSetting, Share};
@@ -52,6 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             telemetry: Some(telemetry.clone()),
             registry: Arc::new(metrics()),
             ready: Arc::new(ready),
+            alerts: AlertInputs::closed(),
         },
     )
     .await?;

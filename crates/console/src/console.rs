@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time;
 
+use crate::alerts::AlertInputs;
 use crate::live::LiveView;
 use crate::readiness::Readiness;
 use crate::routes;
@@ -41,7 +42,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// fail again at once, and again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What the console shows. It changes nothing in the gateway.
+/// What the console shows, and where it hands on what it is told.
 #[derive(Clone)]
 pub struct ConsoleInputs {
     /// Published once a second.
@@ -52,6 +53,7 @@ pub struct ConsoleInputs {
     pub registry: Arc<Registry>,
     /// Asked on every `/readyz`; must answer at once, without waiting for anything.
     pub ready: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    pub alerts: AlertInputs,
 }
 
 impl fmt::Debug for ConsoleInputs {

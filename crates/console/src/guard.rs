@@ -2,9 +2,10 @@
 //!
 //! 1. The Host must be a loopback name or address. A page on another site can make a browser
 //!    resolve its own name to 127.0.0.1 (DNS rebinding); the name in Host gives it away. The
-//!    port is not compared: a tunnel may end at another one.
-//! 2. No route reads a body, so one of more than [`BODY_MAX`] bytes, or of unknown length, is
-//!    refused before any of it is read.
+//!    port is not compared: a tunnel may end at another one. Hooks are answered under any name:
+//!    their senders prove themselves with a secret, which no page in a browser has.
+//! 2. No other route reads a body, so one of more than [`BODY_MAX`] bytes, or of unknown length, is
+//!    refused before any of it is read. Hooks bound their bodies themselves.
 //! 3. An answer that takes longer than [`ANSWER_TIMEOUT`] to begin becomes a 503.
 //! 4. Every answer carries the security headers. None of the pages has inline script or style,
 //!    or anything from another origin.
@@ -20,6 +21,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use tokio::time;
 
 use crate::problem::Problem;
+use crate::routes::hooks;
 
 /// A body that somebody sends all the same, in bytes.
 const BODY_MAX: u64 = 16 * 1024;
@@ -73,6 +75,9 @@ pub(crate) async fn guard(request: Request, next: Next) -> Response {
 }
 
 fn admit(uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    if uri.path() == hooks::ALERTS {
+        return Ok(());
+    }
     let authority = match uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => headers.get(header::HOST).and_then(|host| host.to_str().ok()),
@@ -159,6 +164,17 @@ mod tests {
             let refused = admit(&Uri::from_static("/"), &headers).err();
             let status = refused.map(|problem| problem.into_response().status());
             assert_eq!(status, want, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn hooks_take_bodies_under_any_name() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_static("gateway.example:9900"));
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        assert!(admit(&Uri::from_static("/api/v1/hooks/alerts"), &headers).is_ok());
+        for other in ["/api/v1/hooks/alerts/", "/api/v1/hooks", "/api/v1/Hooks/alerts"] {
+            assert!(admit(&Uri::from_static(other), &headers).is_err(), "{other}");
         }
     }
 

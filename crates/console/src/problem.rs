@@ -19,7 +19,8 @@ pub(crate) struct Problem {
     #[serde(serialize_with = "as_number")]
     status: StatusCode,
     detail: String,
-    /// The parts of the request that are at fault: `query:<name>`, `header:<name>`.
+    /// The parts of the request that are at fault: `query:<name>`, `header:<name>`, or a JSON
+    /// Pointer into the body.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
 }
@@ -41,6 +42,15 @@ impl Problem {
         let names: Vec<_> = errors.iter().map(|error| error.detail.as_str()).collect();
         let detail = names.join("; ");
         Self { errors, ..Self::new(StatusCode::BAD_REQUEST, detail) }
+    }
+
+    /// A refusal with its reasons one by one.
+    pub(crate) fn faulty(
+        status: StatusCode,
+        detail: impl Into<String>,
+        errors: Vec<FieldError>,
+    ) -> Self {
+        Self { errors, ..Self::new(status, detail) }
     }
 
     /// Words the problem for whoever sent the request with these headers.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::{Method, StatusCode};
 use prometheus_client::registry::Registry;
 use seaworthy_store::telemetry::PageLimit;
@@ -21,6 +21,7 @@ use crate::readiness::Readiness;
 mod api;
 mod assets;
 mod events;
+pub(crate) mod hooks;
 mod pages;
 mod probes;
 
@@ -52,7 +53,7 @@ impl Sources {
 
 /// All routes behind the guard. `stop` ends with the console.
 pub(crate) fn router(inputs: ConsoleInputs, stop: watch::Receiver<()>) -> Router {
-    let ConsoleInputs { live, telemetry, registry, ready } = inputs;
+    let ConsoleInputs { live, telemetry, registry, ready, alerts } = inputs;
     let sources = Sources { live, evidence: Evidence::new(telemetry), registry, ready };
     let events = Events::start(sources.clone(), stop);
     Router::new()
@@ -68,6 +69,7 @@ pub(crate) fn router(inputs: ConsoleInputs, stop: watch::Receiver<()>) -> Router
         .route("/metrics", get(probes::metrics))
         .with_state(sources)
         .route("/events", get(events::subscribe).with_state(events))
+        .route(hooks::ALERTS, post(hooks::alerts).with_state(hooks::Hooks::new(alerts)))
         .merge(assets::router())
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
@@ -79,6 +81,8 @@ async fn unknown() -> Problem {
 }
 
 async fn not_allowed(method: Method) -> Problem {
-    let detail = format!("{method} is not offered here: the console only shows, with GET and HEAD");
+    let detail = format!(
+        "{method} is not offered here: pages and figures have GET and HEAD, and hooks have POST"
+    );
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }

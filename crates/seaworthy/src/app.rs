@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 pub use seaworthy_console::live::LiveView;
-use seaworthy_console::{Console, ConsoleInputs, Readiness, ReadyCheck};
+use seaworthy_console::{AlertInputs, Console, ConsoleInputs, Readiness, ReadyCheck};
 use seaworthy_policy::names::Names;
 use seaworthy_proxy::metrics::GatewayMetrics;
 use seaworthy_proxy::{Clock, Gateway, GatewayOptions, Publisher};
@@ -150,6 +150,8 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
         telemetry: Some(telemetry.clone()),
         registry: Arc::clone(&registry) as Arc<Registry>,
         ready,
+        // Until the config says who may send some.
+        alerts: AlertInputs::closed(),
     };
     let console = Console::start(config.console.addr, console_inputs)
         .await

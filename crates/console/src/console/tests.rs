@@ -21,6 +21,8 @@ use super::*;
 use crate::live::{GatewayView, LiveWindow, RuleView, UpstreamView};
 use crate::readiness::ReadyCheck;
 
+mod alerts;
+
 /// A running console and what a test does to it.
 struct Running {
     console: Console,
@@ -30,6 +32,10 @@ struct Running {
 
 impl Running {
     async fn start(telemetry: Option<Telemetry>) -> Self {
+        Self::start_with(telemetry, AlertInputs::closed()).await
+    }
+
+    async fn start_with(telemetry: Option<Telemetry>, alerts: AlertInputs) -> Self {
         let (publish, live) = watch::channel(Arc::new(view(3400)));
         let mut registry = Registry::default();
         let requests: Counter = Counter::default();
@@ -46,6 +52,7 @@ impl Running {
             telemetry,
             registry: Arc::new(registry),
             ready: Arc::new(readiness),
+            alerts,
         };
         let console = Console::start(loopback(0), inputs).await.unwrap();
         Self { console, live: publish, ready }
@@ -515,6 +522,7 @@ async fn it_starts_on_a_free_loopback_address_alone() {
             telemetry: None,
             registry: Arc::default(),
             ready: Arc::new(Readiness::default),
+            alerts: AlertInputs::closed(),
         }
     };
     for public in ["0.0.0.0:9900", "[::]:9900", "192.0.2.1:9900", "[::ffff:10.0.0.1]:9900"] {
