@@ -14,6 +14,7 @@ mod key;
 pub(crate) mod log;
 mod metrics;
 mod notes;
+mod outbound;
 mod pump;
 mod reload;
 mod rollout;

@@ -9,24 +9,16 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ACCEPT, HOST, LOCATION, USER_AGENT};
+use http::header::{ACCEPT, LOCATION};
 use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use http_body_util::Full;
 use tokio::time::{Instant, MissedTickBehavior};
-use tokio_rustls::TlsConnector;
 
 use super::metrics::FetchMetrics;
+use super::outbound::{self, AskError};
 use super::reload::Reloader;
-use super::tls;
 use crate::config::Fetched;
 
 /// A key set has a few kilobytes.
@@ -52,20 +44,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 enum FetchError {
     #[error("nothing came within {0:?}")]
     Timeout(Duration),
-    #[error("the URL has no host")]
-    NoHost,
     #[error("{0}")]
-    Tls(#[from] tls::TlsError),
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    #[error("{0}")]
-    Http(#[from] hyper::Error),
+    Ask(#[from] AskError),
     #[error("it answered {0}")]
     Status(StatusCode),
     #[error("it redirects to {0}; name that URL, if it is to be trusted")]
     Redirect(String),
-    #[error("its body was not taken (at most {max} KiB): {0}", max = BYTES_MAX >> 10)]
-    Body(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// What can be had of `urls` before a port opens.
@@ -145,39 +129,10 @@ async fn within<T>(
 }
 
 async fn get(url: &str) -> Result<Vec<u8>, FetchError> {
-    let url: Uri = url.parse().map_err(|_| FetchError::NoHost)?;
-    let host = url.host().ok_or(FetchError::NoHost)?.to_owned();
-    let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let secure = url.scheme_str() == Some("https");
-    let port = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let tcp = TcpStream::connect((&*name, port)).await?;
-    if !secure {
-        return ask(tcp, &url).await;
-    }
-    // Reading the system's roots reads files: not on a thread that others wait for.
-    let config = tokio::task::spawn_blocking(|| tls::client(None, &[b"http/1.1"])).await;
-    let config: Arc<ClientConfig> = config.map_err(std::io::Error::other)??;
-    let name = ServerName::try_from(name).map_err(|_| FetchError::NoHost)?;
-    ask(TlsConnector::from(config).connect(name, tcp).await?, &url).await
-}
-
-/// Sends the one request on `stream`.
-async fn ask<S>(stream: S, url: &Uri) -> Result<Vec<u8>, FetchError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with the sender.
-    let driven = tokio::spawn(connection);
-    let target = url.path_and_query().map_or("/", |target| target.as_str());
-    let request = Request::get(target)
-        .header(HOST, url.authority().map_or("", |authority| authority.as_str()))
-        .header(ACCEPT, "application/json")
-        .header(USER_AGENT, concat!("seaworthy/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::<Bytes>::new())
-        .expect("the parts of a URL are valid fields");
-    let response = sender.send_request(request).await?;
+    let url: Uri = url.parse().map_err(|_| AskError::NoHost)?;
+    let request = Request::get("/").header(ACCEPT, "application/json");
+    let request = request.body(Full::default()).expect("its parts are valid");
+    let response = outbound::ask(&url, request, None, BYTES_MAX).await?;
     if response.status().is_redirection() {
         let to = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
         return Err(FetchError::Redirect(to.unwrap_or("nowhere").to_owned()));
@@ -185,8 +140,5 @@ where
     if response.status() != StatusCode::OK {
         return Err(FetchError::Status(response.status()));
     }
-    let body = Limited::new(response.into_body(), BYTES_MAX).collect().await;
-    let bytes = body.map_err(FetchError::Body)?.to_bytes().to_vec();
-    driven.abort();
-    Ok(bytes)
+    Ok(response.into_body().to_vec())
 }
