@@ -4,6 +4,7 @@
 //! and feeds the telemetry, the live view and the log; config and modes flow back to the
 //! workers as snapshots.
 
+mod alerts;
 mod announce;
 mod audit;
 mod book;
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 pub use seaworthy_console::live::LiveView;
-use seaworthy_console::{AlertInputs, Console, ConsoleInputs, Readiness, ReadyCheck};
+use seaworthy_console::{AlertInputs, AlertMetrics, Console, ConsoleInputs, Readiness, ReadyCheck};
 use seaworthy_policy::names::Names;
 use seaworthy_proxy::metrics::GatewayMetrics;
 use seaworthy_proxy::{Clock, Gateway, GatewayOptions, Publisher};
@@ -39,7 +40,7 @@ use self::audit::{Auditor, ConfigText};
 use self::book::Book;
 use self::compile::Ground;
 use self::metrics::{FetchMetrics, ReloadMetrics};
-use self::reload::Reloader;
+use self::reload::{Reloader, Told};
 use self::rollout::{Journal, Known, Rollout};
 use crate::config::{self, Config, Faults, Inputs};
 
@@ -139,9 +140,12 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
     });
     let live = pump.live();
     let fetch_metrics = FetchMetrics::default();
-    let registry =
+    let mut registry =
         metrics::registry(counters, (&telemetry, &audit), &pump, &reload_metrics, &fetch_metrics);
+    let alert_metrics = AlertMetrics::default();
+    alert_metrics.register(&mut registry);
     let registry = Arc::new(registry);
+    let (intake, taken_in) = watch::channel(alerts::intake(&config)?);
     let (draining, draining_seen) = watch::channel(false);
     let publisher = gateway.publisher();
     let ready =
@@ -151,8 +155,11 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
         telemetry: Some(telemetry.clone()),
         registry: Arc::clone(&registry) as Arc<Registry>,
         ready,
-        // Until the config says who may send some.
-        alerts: AlertInputs::closed(),
+        alerts: AlertInputs {
+            intake: taken_in,
+            sink: Arc::new(alerts::NoLedger),
+            metrics: alert_metrics,
+        },
     };
     let console = Console::start(config.console.addr, console_inputs)
         .await
@@ -164,8 +171,8 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
         ground,
         publisher,
         (book, compiled.health),
-        (pump.control(), rollout.clone()),
-        (reload_metrics, audit.clone()),
+        Told { changes: pump.control(), intake, rollout: rollout.clone(), audit: audit.clone() },
+        reload_metrics,
     );
     let watching = tokio::spawn(reloader.clone().watch_files());
     let taking_over = tokio::spawn(reloader.clone().follow_take_overs(take_overs));

@@ -6,6 +6,7 @@
 //! apart once, and keeps the [`Inputs`] to load the next one.
 
 mod addr;
+mod alerts;
 mod announce;
 mod check;
 mod console;
@@ -32,6 +33,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path as FilePath, PathBuf};
 
+use seaworthy_policy::alert::AlertsConfig;
 use seaworthy_policy::client::{ClientConfig, ClientResolver};
 use seaworthy_policy::consumer::ConsumersConfig;
 use seaworthy_policy::gates::GatesConfig;
@@ -114,8 +116,9 @@ pub struct Config {
     pub gates: GatesConfig,
     pub announce: Announce,
     pub learn: Learn,
+    pub alerts: AlertsConfig,
     pub log: Log,
-    /// What the protections' settings name.
+    /// What the settings name: those of the protections, and of the alerts.
     pub sources: Sources,
     /// The files that it was read from, as they were then.
     pub stamps: Stamps,
@@ -140,6 +143,7 @@ struct Sections {
     gates: GatesConfig,
     announce: Announce,
     learn: Learn,
+    alerts: AlertsConfig,
     log: Log,
 }
 
@@ -183,7 +187,7 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
     let sections: Sections = read::read(&tree, &Path::default(), &mut report);
     let routes = route::read_all(&tree, &mut report);
     let protects = routes.list.iter().map(|route| &route.protect).chain([&sections.protect]);
-    let sources = sources::read_all(protects, inputs, &mut stamps);
+    let sources = sources::read_all(protects, sections.alerts.sources(), inputs, &mut stamps);
     check(&sections, &sources, &tree, &mut report);
     route::check(&routes, &sections.protect, &sources, &mut report);
     if upstreams == Upstreams::Required && sections.service.upstreams.is_empty() {
@@ -210,6 +214,7 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
         gates,
         announce,
         learn,
+        alerts,
         log,
     } = sections;
     let routes = routes.list;
@@ -226,6 +231,7 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
         gates,
         announce,
         learn,
+        alerts,
         log,
         sources,
         stamps,
@@ -270,6 +276,8 @@ fn check(sections: &Sections, sources: &Sources, tree: &Node, report: &mut Repor
     sections.announce.check(&mut checks);
     checks.section = Path::of("learn");
     sections.learn.check(&mut checks);
+    checks.section = Path::of("alerts");
+    alerts::check(&sections.alerts, sources, &mut checks);
     checks.section = Path::of("log");
     sections.log.check(&mut checks);
     if let Err(fault) = ClientResolver::new(&sections.client, &[0; 16]) {

@@ -10,13 +10,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use seaworthy_policy::alert::Intake;
 use seaworthy_policy::source::Source;
 use seaworthy_proxy::Publisher;
 use seaworthy_proxy::upstream::health::{self, HealthChecks};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use super::alerts;
 use super::audit::{self, Auditor, ConfigText};
 use super::book::Book;
 use super::compile::{self, Ground, Rule};
@@ -39,16 +41,24 @@ struct Shared {
     fixed: Fixed,
     publisher: Publisher,
     book: Book,
-    rollout: Rollout,
-    changes: mpsc::Sender<Change>,
+    told: Told,
     metrics: ReloadMetrics,
-    audit: Auditor,
     /// Told of each reload that was asked for.
     reloaded: Notify,
     /// One reload at a time: SIGHUP and the file's watcher may come together.
     turn: tokio::sync::Mutex<()>,
     // Read and replaced by the reload whose turn it is, and emptied at the end.
     state: Mutex<State>,
+}
+
+/// Who is told of a config beside the workers.
+pub(super) struct Told {
+    /// The pump, and with it the pages.
+    pub(super) changes: mpsc::Sender<Change>,
+    /// The console: who may send alerts.
+    pub(super) intake: watch::Sender<Option<Arc<Intake>>>,
+    pub(super) rollout: Rollout,
+    pub(super) audit: Auditor,
 }
 
 struct State {
@@ -101,8 +111,8 @@ impl Reloader {
         ground: Ground,
         publisher: Publisher,
         (book, checks): (Book, Option<HealthChecks>),
-        (changes, rollout): (mpsc::Sender<Change>, Rollout),
-        (metrics, audit): (ReloadMetrics, Auditor),
+        told: Told,
+        metrics: ReloadMetrics,
     ) -> Self {
         let checks = start_checks(&publisher, checks);
         let fetched = inputs.fetched.clone();
@@ -113,10 +123,8 @@ impl Reloader {
                 fixed: Fixed::of(config),
                 publisher,
                 book,
-                rollout,
-                changes,
+                told,
                 metrics,
-                audit,
                 reloaded: Notify::new(),
                 turn: tokio::sync::Mutex::new(()),
                 state: Mutex::new(State { checks, config: config.clone(), fetched }),
@@ -149,7 +157,7 @@ impl Reloader {
                 Change::Fault(fault.clone())
             }
         };
-        if shared.changes.send(change).await.is_err() {
+        if shared.told.changes.send(change).await.is_err() {
             tracing::debug!("nobody shows the reload");
         }
         shared.reloaded.notify_one();
@@ -186,7 +194,7 @@ impl Reloader {
             .await
             .map_err(|fault| format!("what {url} has now was not put in force: {fault}"))?;
         tracing::info!(generation = generation + 1, "what {url} has now was put in force");
-        if shared.changes.send(Change::Config { rules, generation }).await.is_err() {
+        if shared.told.changes.send(Change::Config { rules, generation }).await.is_err() {
             tracing::debug!("nobody shows the change");
         }
         Ok(())
@@ -211,7 +219,7 @@ impl Reloader {
                     continue;
                 }
             };
-            if shared.changes.send(change).await.is_err() {
+            if shared.told.changes.send(change).await.is_err() {
                 tracing::debug!("nobody shows the change");
             }
         }
@@ -253,9 +261,12 @@ impl Reloader {
             Some((&before, &snapshot.upstreams)),
         )
         .map_err(|error| format!("{error:#}"))?;
+        let intake = alerts::intake(&config).map_err(|error| format!("{error:#}"))?;
         let (generation, changed) =
             shared.book.put_in_force(compiled.snapshot, &compiled.rules, &config.rollout);
-        shared.rollout.config(config.rollout.clone(), config.gates.clone(), changed);
+        let told = &shared.told;
+        told.rollout.config(config.rollout.clone(), config.gates.clone(), changed);
+        told.intake.send_replace(intake);
         let mut state = shared.state();
         if let Some(checks) = state.checks.take() {
             checks.abort();
@@ -272,7 +283,7 @@ impl Reloader {
         let file = shared.inputs.file.as_ref().map(|file| file.display().to_string());
         let file = file.as_deref().unwrap_or("the built-in config");
         // As generations are shown: the first is 1.
-        shared.audit.record(audit::reloaded(file, &texts.0, &texts.1, generation + 1));
+        shared.told.audit.record(audit::reloaded(file, &texts.0, &texts.1, generation + 1));
         Ok((compiled.rules, generation))
     }
 

@@ -1,4 +1,4 @@
-//! Reads what the protections' settings name: files, and environment variables.
+//! Reads what settings name: files, and environment variables.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -11,30 +11,33 @@ use seaworthy_policy::source::{NamedText, SOURCE_BYTES_MAX, Source, Sources};
 use super::Inputs;
 use super::stamp::Stamps;
 
-/// Everything that the settings of `protects` name, the files among it being looked at in
-/// `stamps`. What cannot be read is a fault of the protection that needs it, which says so when
-/// it is built.
+/// Everything that the settings of `protects` name, and `others`; the files among it are looked at
+/// in `stamps`. What cannot be read is a fault of whoever needs it, who says so when it is built.
 pub(crate) fn read_all<'a>(
     protects: impl IntoIterator<Item = &'a Protect>,
+    others: impl IntoIterator<Item = &'a Source>,
     inputs: &Inputs,
     stamps: &mut Stamps,
 ) -> Sources {
     let mut sources = Sources::default();
-    for protect in protects {
-        for source in REGISTRY.iter().flat_map(|entry| (entry.sources)(protect)) {
-            if !sources.contains(&source) {
-                if let Source::Files(path) = &source {
-                    let files = read_files(path, stamps);
-                    sources.insert_files(source, files);
-                    continue;
-                }
-                if let Source::File(path) = &source {
-                    stamps.add(path);
-                }
-                let text = read(&source, inputs);
-                sources.insert(source, text);
-            }
+    let protects = protects.into_iter();
+    let named = protects
+        .flat_map(|protect| REGISTRY.iter().flat_map(|entry| (entry.sources)(protect)))
+        .chain(others.into_iter().cloned());
+    for source in named {
+        if sources.contains(&source) {
+            continue;
         }
+        if let Source::Files(path) = &source {
+            let files = read_files(path, stamps);
+            sources.insert_files(source, files);
+            continue;
+        }
+        if let Source::File(path) = &source {
+            stamps.add(path);
+        }
+        let text = read(&source, inputs);
+        sources.insert(source, text);
     }
     sources
 }

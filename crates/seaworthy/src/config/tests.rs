@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use seaworthy_policy::alert::Intake;
 use seaworthy_policy::consumer::{ConsumerKind, classify};
 use seaworthy_policy::mode::ModeSetting;
 use seaworthy_policy::quantity::{ByteSize, Period};
@@ -601,6 +602,7 @@ fn the_examples_of_the_default_file_are_right() {
         "route[0].protect.signature.secrets",
         "protect.signature.secrets",
         "protect.request_schema.openapi",
+        "alerts.secrets",
     ];
     assert_eq!(missing, named, "{faults}");
     let without: String = uncommented(true)
@@ -618,6 +620,52 @@ fn the_examples_of_the_default_file_are_right() {
     let route = config.routes.iter().find(traces).unwrap();
     assert_eq!(route.overrides.len(), 2);
     assert_eq!(route.protect.body_limit.max, ByteSize::mib(1));
+}
+
+#[test]
+fn alerts_need_a_secret_that_is_one() {
+    let with = |toml: &str| {
+        let folder = Folder::with(toml);
+        let long = ("ALERTS_SECRET", "a secret of the alerts, 32 bytes+");
+        let env = env(&[long, ("SHORT", "hunter2")]);
+        let inputs = Inputs { env, ..folder.inputs() };
+        match inspect(&inputs) {
+            Ok(config) => {
+                let intake =
+                    Intake::build(&config.alerts, &config.sources).expect("it was checked");
+                vec![intake.is_some().to_string()]
+            }
+            Err(_) => folder.faults(&inputs),
+        }
+    };
+    for (toml, want) in [
+        ("", "false"),
+        ("[alerts]\nsecrets = [\"env:ALERTS_SECRET\"]", "true"),
+        (
+            "[alerts]\ntokens = [\"env:TOKEN\"]",
+            "seaworthy.toml:2:10 alerts.tokens env:TOKEN is not set",
+        ),
+        (
+            "[alerts]\nsecrets = [\"env:SHORT\"]",
+            "seaworthy.toml:2:11 alerts.secrets env:SHORT has 7 bytes; a secret needs at least 32",
+        ),
+        (
+            "[alerts]\nsecret = \"env:SHORT\"",
+            "seaworthy.toml:2:1 alerts.secret unknown key; did you mean `secrets`?",
+        ),
+        (
+            "[alerts]\nsecrets = [\"hunter2\"]",
+            "seaworthy.toml:2:12 alerts.secrets[0] expected \"env:<NAME>\", \"file:<path>\" or \"https://…\"",
+        ),
+        (
+            "[alerts]\ntolerance = \"2h\"",
+            "seaworthy.toml:2:13 alerts.tolerance expected \"1s\" to \"1h\", not \"2h\"",
+        ),
+    ] {
+        let said = with(toml).concat();
+        assert!(said.starts_with(want), "{toml}: {said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
 }
 
 #[test]
