@@ -22,6 +22,7 @@ packages=(
     libc6-dev  # the C headers and start files for both
     prometheus # promtool, the judge of what /metrics prints
     chromium   # opens the console's pages in their tests
+    prometheus-alertmanager # posts alerts, and tries again, in their test
 )
 
 quick=no

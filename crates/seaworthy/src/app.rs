@@ -17,6 +17,7 @@ mod metrics;
 mod notes;
 mod outbound;
 mod pump;
+pub(crate) mod relay;
 mod reload;
 mod rollout;
 pub mod serve;

@@ -3,6 +3,7 @@
 //! A subcommand that answers returns an `Answer` and prints nothing itself; [`run`] writes it
 //! and turns failures into one line on standard error and an exit code.
 
+mod alert_relay;
 mod audit;
 mod authz;
 mod completions;
@@ -55,6 +56,7 @@ enum Command {
     Schema(schema::Schema),
     #[command(subcommand)]
     Authz(authz::Authz),
+    AlertRelay(alert_relay::AlertRelay),
     #[command(subcommand)]
     Audit(audit::Audit),
     Completions(completions::Completions),
@@ -136,6 +138,7 @@ impl Command {
             Self::Vocabulary(command) => command.run(surroundings),
             Self::Schema(command) => command.run(surroundings),
             Self::Authz(command) => command.run(surroundings),
+            Self::AlertRelay(command) => command.run(surroundings),
             Self::Audit(command) => command.run(surroundings),
             Self::Completions(command) => Ok(command.run()),
         }
@@ -292,6 +295,10 @@ mod tests {
             &["audit", "tail", "-n", "0"],
             &["audit", "verify", "audit.jsonl"],
             &["completions", "csh"],
+            &["alert-relay", "--to", "http://a/b"],
+            &["alert-relay", "--secret-file", "f"],
+            &["alert-relay", "--to", "http://a/b", "--secret-file", "f", "--secret-env", "F"],
+            &["alert-relay", "--to", "http://a/b", "--secret-file", "f", "--listen", "0.0.0.0:1"],
         ] {
             let error = parsed(wrong).expect_err("it is wrong");
             assert!(error.use_stderr(), "{wrong:?} is an error of usage");

@@ -55,6 +55,7 @@ pub use self::route::Route;
 pub use self::service::{
     Ejection, Health, HostPolicy, Protocol, Service, UpstreamUrl, UpstreamUrlError,
 };
+pub(crate) use self::sources::read_source;
 pub use self::stamp::Stamps;
 pub use self::store::Store;
 pub use self::tree::Place;

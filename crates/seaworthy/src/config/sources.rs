@@ -42,6 +42,11 @@ pub(crate) fn read_all<'a>(
     sources
 }
 
+/// What a command's own file or variable has, or why it cannot be read.
+pub(crate) fn read_source(source: &Source, env: &[(String, String)]) -> Result<Vec<u8>, String> {
+    read(source, &Inputs { env: env.to_vec(), ..Inputs::default() })
+}
+
 fn read(source: &Source, inputs: &Inputs) -> Result<Vec<u8>, String> {
     match source {
         Source::File(path) | Source::Files(path) => read_file(path),

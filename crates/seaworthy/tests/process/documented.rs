@@ -68,8 +68,12 @@ const INJECTION: &str = "docs/injection.md";
 const CONSUMERS: &str = "docs/consumers.md";
 const LEARN: &str = "docs/request-schema.md";
 const CORE_RULE_SET: &str = "docs/core-rule-set.md";
+const ALERTS: &str = "docs/alerts.md";
 
-const COMMANDS: [(&str, &str, Fate); 30] = [
+/// Why the commands that sign by hand are not run here.
+const BY_HAND: &str = "it needs a shell, OpenSSL and curl; `alert/proof.rs` has what OpenSSL says";
+
+const COMMANDS: [(&str, &str, Fate); 37] = [
     (README, "cargo run --release -- demo", Fate::Parsed),
     (README, "cargo run --release -- serve --upstream http://127.0.0.1:3000", Fate::Parsed),
     (README, "./scripts/test.sh", Fate::NotRun("it runs this test")),
@@ -143,6 +147,37 @@ const COMMANDS: [(&str, &str, Fate); 30] = [
         CORE_RULE_SET,
         "cargo run --release -p seaworthy-policy --example core_rule_set -- SETUP RULES",
         Fate::NotRun("the rules are another project's, and are measured in a release build"),
+    ),
+    (
+        ALERTS,
+        r#"seaworthy alert-relay --to http://127.0.0.1:9900/api/v1/hooks/alerts --secret-file alerts.secret"#,
+        Fate::Parsed,
+    ),
+    (ALERTS, r#"at=$(date +%s)"#, Fate::NotRun(BY_HAND)),
+    (
+        ALERTS,
+        r#"sign() { openssl dgst -sha256 -hmac "$(cat alerts.secret)" | sed 's/.*= //'; }"#,
+        Fate::NotRun(BY_HAND),
+    ),
+    (
+        ALERTS,
+        r#"signature=$( (printf '%s.' "$at"; cat delivery.json) | sign)"#,
+        Fate::NotRun(BY_HAND),
+    ),
+    (
+        ALERTS,
+        r#"curl -i --data-binary @delivery.json -H "X-Alertmanager-Timestamp: $at" -H "X-Alertmanager-Signature: $signature" http://127.0.0.1:9900/api/v1/hooks/alerts"#,
+        Fate::NotRun(BY_HAND),
+    ),
+    (
+        ALERTS,
+        r#"signature=$( (printf '%s:' "$at"; cat delivery.json) | sign)"#,
+        Fate::NotRun(BY_HAND),
+    ),
+    (
+        ALERTS,
+        r#"curl -i --data-binary @delivery.json -H "X-Grafana-Alerting-Timestamp: $at" -H "X-Grafana-Alerting-Signature: $signature" http://127.0.0.1:9900/api/v1/hooks/alerts"#,
+        Fate::NotRun(BY_HAND),
     ),
 ];
 

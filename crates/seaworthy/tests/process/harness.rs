@@ -68,13 +68,18 @@ impl Process {
 
     /// Waits for the line of the log with this `message`.
     pub(crate) async fn says(&self, message: &str) -> Value {
+        self.logs("message", message).await
+    }
+
+    /// Waits for the line of the log that has these `words` in `key`.
+    pub(crate) async fn logs(&self, key: &str, words: &str) -> Value {
         let log = |line: &String| serde_json::from_str::<Value>(line).ok();
-        let is_it = |line: &Value| line["message"].as_str().is_some_and(|m| m.contains(message));
+        let is_it = |line: &Value| line[key].as_str().is_some_and(|said| said.contains(words));
         let mut said = self.said.clone();
         let waited = said.wait_for(|lines| lines.iter().filter_map(log).any(|line| is_it(&line)));
         let lines = match timeout(PATIENCE, waited).await.expect("it is said in time") {
             Ok(lines) => lines.clone(),
-            Err(_) => panic!("it ended without saying {message:?}: {:?}", self.said.borrow()),
+            Err(_) => panic!("it ended without saying {words:?}: {:?}", self.said.borrow()),
         };
         lines.iter().filter_map(log).find(is_it).expect("it was there")
     }

@@ -3,6 +3,8 @@
 //! These need the binary, which only the tests of its own package can name. What can be had in
 //! one process is tested in `tests/integration`, whose client is used here.
 
+mod alertmanager;
+mod alerts;
 mod documented;
 mod harness;
 mod lifecycle;

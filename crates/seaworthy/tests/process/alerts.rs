@@ -1,0 +1,251 @@
+//! Alerts on their whole way: Alertmanager, the relay, the console, and who keeps them.
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use seaworthy_console::live::LiveView;
+use seaworthy_console::{
+    AlertInputs, AlertMetrics, AlertSink, Console, ConsoleInputs, NotKept, Outcome, Readiness,
+    Taken, Taking,
+};
+use seaworthy_policy::alert::{AlertId, AlertsConfig, Demotion, Intake, ProofKind};
+use seaworthy_policy::source::{Source, Sources};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::alertmanager::Alertmanager;
+use crate::harness::client::{PATIENCE, Reply, exchange};
+use crate::harness::{Process, seaworthy};
+
+const SECRET: &str = "the secret of the alerts, 32 bytes+";
+
+/// Keeps demotions in memory, and fails the first time.
+struct Keeper {
+    failures_left: Mutex<u32>,
+    known: Mutex<HashSet<AlertId>>,
+    /// Every demotion that it was asked for, with what it answered.
+    asked: watch::Sender<Vec<(Demotion, Option<Outcome>)>>,
+}
+
+impl Keeper {
+    fn outcome(&self, demotion: &Demotion) -> Option<Outcome> {
+        let mut left = self.failures_left.lock().expect("no test panics while it holds this");
+        if *left > 0 {
+            *left -= 1;
+            return None;
+        }
+        let mut known = self.known.lock().expect("no test panics while it holds this");
+        Some(if known.insert(demotion.alert.id) { Outcome::Demoted } else { Outcome::Known })
+    }
+}
+
+impl AlertSink for Keeper {
+    fn take(&self, demotions: Vec<Demotion>) -> Taking<'_> {
+        Box::pin(async move {
+            let mut outcomes = Some(Vec::new());
+            for demotion in demotions {
+                let outcome = self.outcome(&demotion);
+                outcomes = outcomes.zip(outcome).map(|(list, one)| [list, vec![one]].concat());
+                self.asked.send_modify(|asked| asked.push((demotion, outcome)));
+            }
+            outcomes.map(Taken).ok_or_else(|| NotKept("the disk is full".to_owned()))
+        })
+    }
+}
+
+/// A console that takes alerts in, and what keeps them.
+struct Kept {
+    console: Console,
+    asked: watch::Receiver<Vec<(Demotion, Option<Outcome>)>>,
+    _intake: watch::Sender<Option<Arc<Intake>>>,
+}
+
+impl Kept {
+    async fn start(failures: u32) -> Self {
+        let source = Source::Env("SECRET".to_owned());
+        let mut sources = Sources::default();
+        sources.insert(source.clone(), Ok(SECRET.as_bytes().to_vec()));
+        let config = AlertsConfig { secrets: vec![source], ..AlertsConfig::default() };
+        let intake = Intake::build(&config, &sources).expect("the secret is one").map(Arc::new);
+        let (intake, taken_in) = watch::channel(intake);
+        let (say, asked) = watch::channel(Vec::new());
+        let keeper =
+            Keeper { failures_left: Mutex::new(failures), known: Mutex::default(), asked: say };
+        let inputs = ConsoleInputs {
+            live: watch::channel(Arc::new(LiveView::default())).1,
+            telemetry: None,
+            registry: Arc::default(),
+            ready: Arc::new(Readiness::default),
+            alerts: AlertInputs {
+                intake: taken_in,
+                sink: Arc::new(keeper),
+                metrics: AlertMetrics::default(),
+            },
+        };
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let console = Console::start(addr, inputs).await.expect("a free port");
+        Self { console, asked, _intake: intake }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/api/v1/hooks/alerts", self.console.addr())
+    }
+
+    /// Waits until it was asked for so many demotions.
+    async fn asked(&self, count: usize) -> Vec<(Demotion, Option<Outcome>)> {
+        let mut asked = self.asked.clone();
+        let waited = asked.wait_for(|asked| asked.len() >= count);
+        let asked = timeout(PATIENCE, waited).await.expect("it is asked in time");
+        asked.expect("the keeper is there").clone()
+    }
+}
+
+/// A running relay.
+struct Relay {
+    process: Process,
+    addr: SocketAddr,
+    _dir: TempDir,
+}
+
+impl Relay {
+    async fn start(to: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(dir.path().join("secret"), format!("{SECRET}\n")).expect("it is writable");
+        let args =
+            ["alert-relay", "--listen", "127.0.0.1:0", "--to", to, "--secret-file", "secret"];
+        let process = Process::spawn(seaworthy(dir.path(), &args));
+        let relaying = process.says("relaying alerts").await;
+        let addr = relaying["listen"].as_str().expect("an address").parse().expect("an address");
+        Self { process, addr, _dir: dir }
+    }
+
+    async fn post(&self, fields: &str, body: &str) -> Reply {
+        let length = body.len();
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}\r\n{fields}\r\n{body}",
+            self.addr
+        );
+        exchange(self.addr, request.as_bytes(), 1).await
+    }
+}
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+fn delivery(status: &str) -> String {
+    let alert = json!({
+        "status": status, "labels": { "alertname": "A", "seaworthy_rule": "csrf" },
+        "annotations": {}, "startsAt": "2026-03-01T12:00:00Z", "fingerprint": "1",
+    });
+    json!({ "version": "4", "groupKey": "g", "alerts": [alert] }).to_string()
+}
+
+#[tokio::test]
+async fn alertmanager_demotes_once_and_tries_again_until_it_is_kept() {
+    let kept = Kept::start(1).await;
+    let relay = Relay::start(&kept.url()).await;
+    let alertmanager = Alertmanager::start(&format!("http://{}/", relay.addr)).await;
+    alertmanager
+        .fire(&json!([{
+            "labels": { "alertname": "ErrorsHigh", "seaworthy_rule": "rate_limit@POST /api/traces" },
+            "annotations": { "summary": "5 % fail" },
+        }]))
+        .await;
+    let asked = kept.asked(2).await;
+    let outcomes: Vec<_> = asked.iter().map(|(_, outcome)| *outcome).collect();
+    assert_eq!(outcomes, [None, Some(Outcome::Demoted)]);
+    let (first, second) = (&asked[0].0, &asked[1].0);
+    assert_eq!(first.alert.id, second.alert.id, "it is the same alert");
+    assert_eq!(second.target.to_string(), "rate_limit@POST /api/traces");
+    assert_eq!(second.proof.kind, ProofKind::Alertmanager);
+    let (start, end) = ("Alertmanager says that ErrorsHigh fires since ", ": 5 % fail");
+    assert!(second.sentence.starts_with(start) && second.sentence.ends_with(end), "{second:?}");
+    relay.process.says("passed a delivery on, which was not taken").await;
+    let taken = relay.process.logs("message", "passed a delivery on").await;
+    assert_eq!(taken["status"], 503, "the first one");
+
+    // A second alert is a group of its own here: the first is not sent again with it.
+    let labels = json!({ "alertname": "ErrorsHigh", "seaworthy_rule": "csrf" });
+    alertmanager.fire(&json!([{ "labels": labels }])).await;
+    let (demotion, outcome) = kept.asked(3).await.pop().expect("there are three");
+    assert_eq!((demotion.target.to_string().as_str(), outcome), ("csrf", Some(Outcome::Demoted)));
+}
+
+#[tokio::test]
+async fn the_relay_answers_what_the_gateway_does() {
+    let kept = Kept::start(0).await;
+    let relay = Relay::start(&kept.url()).await;
+    for (body, status, words) in [
+        (delivery("firing"), 200, "\"demoted\":1"),
+        (delivery("firing"), 200, "\"known\":1"),
+        (delivery("resolved"), 200, "\"resolved\":1"),
+        (delivery("firing").replace("csrf", "csfr"), 422, "names no rule"),
+        ("{".to_owned(), 400, "it is not JSON"),
+    ] {
+        let reply = relay.post(JSON, &body).await;
+        assert_eq!(reply.statuses(), [status], "{}", reply.text);
+        assert!(reply.text.contains(words), "{}", reply.text);
+    }
+    assert_eq!(kept.asked(2).await.len(), 2);
+}
+
+#[tokio::test]
+async fn the_relay_signs_nothing_that_a_browser_could_send() {
+    let kept = Kept::start(0).await;
+    let relay = Relay::start(&kept.url()).await;
+    let body = delivery("firing");
+    for (fields, status) in [
+        ("Content-Type: text/plain\r\n".to_owned(), 415),
+        (format!("{JSON}Origin: https://evil.example\r\n"), 403),
+    ] {
+        let reply = relay.post(&fields, &body).await;
+        assert_eq!(reply.statuses(), [status], "{}", reply.text);
+    }
+    let large = relay.post(JSON, &" ".repeat((1 << 20) + 1)).await;
+    assert_eq!(large.statuses(), [413], "{}", large.text);
+    let alive = exchange(relay.addr, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 1).await;
+    assert_eq!(alive.statuses(), [200]);
+    assert!(kept.asked(0).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_not_there_is_tried_again() {
+    let kept = Kept::start(0).await;
+    let url = kept.url();
+    let relay = Relay::start(&url).await;
+    kept.console.shutdown().await;
+    let reply = relay.post(JSON, &delivery("firing")).await;
+    assert_eq!(reply.statuses(), [502], "{}", reply.text);
+    assert!(reply.text.contains(&format!("failed to ask {url}: ")), "{}", reply.text);
+}
+
+#[tokio::test]
+async fn the_relay_ends_as_it_is_asked_to() {
+    let kept = Kept::start(0).await;
+    let mut relay = Relay::start(&kept.url()).await;
+    relay.process.signal("TERM");
+    let (code, said) = relay.process.ended().await;
+    assert_eq!(code, Some(0), "{said:?}");
+    assert!(!said.concat().contains(SECRET), "{said:?}");
+}
+
+#[test]
+fn the_relay_needs_a_secret_that_is_one() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(dir.path().join("short"), "hunter2").expect("it is writable");
+    let to = "http://127.0.0.1:9/api/v1/hooks/alerts";
+    for (args, code, words) in [
+        (["--secret-file", "short"], 78, "file:short has 7 bytes; a secret needs at least 32"),
+        (["--secret-file", "gone"], 78, "file:gone cannot be read: "),
+        (["--secret-env", "GONE"], 78, "env:GONE is not set"),
+        (["--listen", "127.0.0.1:0"], 64, "--secret-file"),
+    ] {
+        let args = [&["alert-relay", "--to", to], &args[..]].concat();
+        let output = seaworthy(dir.path(), &args).output().expect("the binary runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(words) && !said.contains("hunter2"), "{said}");
+    }
+}
