@@ -22,6 +22,8 @@ packages=(
     libc6-dev  # the C headers and start files for both
     prometheus # promtool, the judge of what /metrics prints
     chromium   # opens the console's pages in their tests
+    openssl    # signs an alert as docs/alerts.md shows it
+    curl       # sends it
     prometheus-alertmanager # posts alerts, and tries again, in their test
 )
 

@@ -3,6 +3,7 @@
 //! The harness starts the real thing: the gateway with its console and store, on ports that the
 //! system chooses, in a temporary folder, before services that the test controls.
 
+mod alerts;
 mod announcements;
 mod bodies;
 mod connections;

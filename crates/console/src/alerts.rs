@@ -20,6 +20,8 @@ use tokio::sync::watch;
 /// [`Alert::id`]: seaworthy_policy::alert::Alert::id
 pub trait AlertSink: Send + Sync {
     /// Returns once every demotion is in force and on the disk: one outcome each, in their order.
+    /// A demotion whose rule there is not is not remembered: it takes effect when it comes again and
+    /// the rule is there.
     fn take(&self, demotions: Vec<Demotion>) -> Taking<'_>;
 }
 

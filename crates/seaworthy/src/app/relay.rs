@@ -118,6 +118,8 @@ async fn serve(listener: TcpListener, relay: Arc<Relay>) {
         }
     }
     drop((listener, running));
+    let under_way = connections.len();
+    tracing::info!(under_way, "ending; what is under way may take {GRACE:?}");
     let all_ended = async {
         while let Some(ended) = connections.join_next().await {
             log_panic(ended);

@@ -17,17 +17,22 @@ pub(crate) struct Alertmanager {
 }
 
 impl Alertmanager {
-    /// Starts one that posts every alert to `url`, at once.
-    pub(crate) async fn start(url: &str) -> Self {
+    /// Starts one that posts every alert to `url`, at once; with `token`, where there is one.
+    pub(crate) async fn start(url: &str, token: Option<&str>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut webhook = json!({ "url": url });
+        if let Some(token) = token {
+            webhook["http_config"] = json!({ "authorization": { "credentials": token } });
+        }
         let config = json!({
             "route": { "receiver": "seaworthy", "group_by": ["..."], "group_wait": "0s" },
-            "receivers": [{ "name": "seaworthy", "webhook_configs": [{ "url": url }] }],
+            "receivers": [{ "name": "seaworthy", "webhook_configs": [webhook] }],
         });
         // JSON is YAML.
         let file = dir.path().join("alertmanager.yml");
         std::fs::write(&file, config.to_string()).expect("it is writable");
-        let mut command = Command::new("prometheus-alertmanager");
+        // scripts/test.sh installs it.
+        let mut command = Command::new("/usr/bin/prometheus-alertmanager");
         command
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.path={}", dir.path().display()))

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use seaworthy_console::live::LiveView;
@@ -13,14 +14,19 @@ use seaworthy_policy::alert::{AlertId, AlertsConfig, Demotion, Intake, ProofKind
 use seaworthy_policy::source::{Source, Sources};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 use crate::alertmanager::Alertmanager;
-use crate::harness::client::{PATIENCE, Reply, exchange};
+use crate::harness::client::{PATIENCE, Reply, exchange, read_replies};
+use crate::harness::tls::Authority;
 use crate::harness::{Process, seaworthy};
 
 const SECRET: &str = "the secret of the alerts, 32 bytes+";
+const TOKEN: &str = "a-token-of-at-least-thirty-two-characters";
 
 /// Keeps demotions in memory, and fails the first time.
 struct Keeper {
@@ -65,10 +71,13 @@ struct Kept {
 
 impl Kept {
     async fn start(failures: u32) -> Self {
-        let source = Source::Env("SECRET".to_owned());
         let mut sources = Sources::default();
-        sources.insert(source.clone(), Ok(SECRET.as_bytes().to_vec()));
-        let config = AlertsConfig { secrets: vec![source], ..AlertsConfig::default() };
+        let [secrets, tokens] = [("SECRET", SECRET), ("TOKEN", TOKEN)].map(|(name, text)| {
+            let source = Source::Env(name.to_owned());
+            sources.insert(source.clone(), Ok(text.as_bytes().to_vec()));
+            vec![source]
+        });
+        let config = AlertsConfig { secrets, tokens, ..AlertsConfig::default() };
         let intake = Intake::build(&config, &sources).expect("the secret is one").map(Arc::new);
         let (intake, taken_in) = watch::channel(intake);
         let (say, asked) = watch::channel(Vec::new());
@@ -112,11 +121,15 @@ struct Relay {
 
 impl Relay {
     async fn start(to: &str) -> Self {
+        Self::start_with(to, &[]).await
+    }
+
+    /// Starts one with further arguments.
+    async fn start_with(to: &str, args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(dir.path().join("secret"), format!("{SECRET}\n")).expect("it is writable");
-        let args =
-            ["alert-relay", "--listen", "127.0.0.1:0", "--to", to, "--secret-file", "secret"];
-        let process = Process::spawn(seaworthy(dir.path(), &args));
+        let all = ["alert-relay", "--listen", "127.0.0.1:0", "--to", to, "--secret-file", "secret"];
+        let process = Process::spawn(seaworthy(dir.path(), &[&all[..], args].concat()));
         let relaying = process.says("relaying alerts").await;
         let addr = relaying["listen"].as_str().expect("an address").parse().expect("an address");
         Self { process, addr, _dir: dir }
@@ -146,7 +159,7 @@ fn delivery(status: &str) -> String {
 async fn alertmanager_demotes_once_and_tries_again_until_it_is_kept() {
     let kept = Kept::start(1).await;
     let relay = Relay::start(&kept.url()).await;
-    let alertmanager = Alertmanager::start(&format!("http://{}/", relay.addr)).await;
+    let alertmanager = Alertmanager::start(&format!("http://{}/", relay.addr), None).await;
     alertmanager
         .fire(&json!([{
             "labels": { "alertname": "ErrorsHigh", "seaworthy_rule": "rate_limit@POST /api/traces" },
@@ -162,15 +175,104 @@ async fn alertmanager_demotes_once_and_tries_again_until_it_is_kept() {
     assert_eq!(second.proof.kind, ProofKind::Alertmanager);
     let (start, end) = ("Alertmanager says that ErrorsHigh fires since ", ": 5 % fail");
     assert!(second.sentence.starts_with(start) && second.sentence.ends_with(end), "{second:?}");
-    relay.process.says("passed a delivery on, which was not taken").await;
-    let taken = relay.process.logs("message", "passed a delivery on").await;
-    assert_eq!(taken["status"], 503, "the first one");
+    let refused = relay.process.says("passed a delivery on, which was not taken").await;
+    assert_eq!(refused["status"], 503);
 
     // A second alert is a group of its own here: the first is not sent again with it.
     let labels = json!({ "alertname": "ErrorsHigh", "seaworthy_rule": "csrf" });
     alertmanager.fire(&json!([{ "labels": labels }])).await;
     let (demotion, outcome) = kept.asked(3).await.pop().expect("there are three");
     assert_eq!((demotion.target.to_string().as_str(), outcome), ("csrf", Some(Outcome::Demoted)));
+}
+
+#[tokio::test]
+async fn alertmanager_needs_no_relay_with_a_token() {
+    let kept = Kept::start(0).await;
+    let alertmanager = Alertmanager::start(&kept.url(), Some(TOKEN)).await;
+    let labels = json!({ "alertname": "ErrorsHigh", "seaworthy_protection": "rate_limit" });
+    alertmanager.fire(&json!([{ "labels": labels }])).await;
+    let (demotion, outcome) = kept.asked(1).await.pop().expect("there is one");
+    assert_eq!(demotion.target.to_string(), "every rule of rate_limit");
+    assert_eq!((demotion.proof.kind, outcome), (ProofKind::Token, Some(Outcome::Demoted)));
+}
+
+/// The commands of the manual, with OpenSSL and curl.
+#[tokio::test]
+async fn signing_by_hand_works_as_the_manual_shows_it() {
+    let kept = Kept::start(0).await;
+    let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/alerts.md");
+    let manual = std::fs::read_to_string(manual).expect("there is a manual");
+    let blocks = |language: &str| -> Vec<String> {
+        let blocks = manual.split("```").skip(1).step_by(2);
+        blocks.filter_map(|block| block.strip_prefix(language)).map(str::to_owned).collect()
+    };
+    let delivery = blocks("text\n").into_iter().find(|block| block.starts_with('{'));
+    let commands: String =
+        blocks("sh\n").into_iter().filter(|block| !block.starts_with("seaworthy ")).collect();
+    let shown = "http://127.0.0.1:9900/api/v1/hooks/alerts";
+    assert_eq!(commands.matches(shown).count(), 2, "{commands}");
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(dir.path().join("delivery.json"), delivery.expect("it is shown")).unwrap();
+    std::fs::write(dir.path().join("alerts.secret"), format!("{SECRET}\n")).unwrap();
+    let mut shell = Command::new("/bin/sh");
+    shell.current_dir(&dir).args(["-ec", &commands.replace(shown, &kept.url())]);
+    // The console answers on this thread.
+    let output = tokio::task::spawn_blocking(move || shell.output()).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(said.matches("HTTP/1.1 200 OK").count(), 2, "{said}");
+    let proofs: Vec<_> = kept.asked(2).await.iter().map(|(asked, _)| asked.proof.kind).collect();
+    assert_eq!(proofs, [ProofKind::Alertmanager, ProofKind::Grafana]);
+}
+
+#[tokio::test]
+async fn the_relay_speaks_tls_to_whom_it_trusts() {
+    let kept = Kept::start(0).await;
+    let (authority, console) = (Authority::new(), kept.console.addr());
+    let acceptor =
+        TlsAcceptor::from(Authority::server(&authority.issue("localhost"), &["http/1.1"]));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let to = listener.local_addr().expect("it is bound").port();
+    let to = format!("https://localhost:{to}/api/v1/hooks/alerts");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // A client that does not trust the certificate breaks off.
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let mut console = TcpStream::connect(console).await.expect("it listens");
+                drop(tokio::io::copy_bidirectional(&mut stream, &mut console).await);
+            });
+        }
+    });
+    let ca = authority.ca();
+    let ca = ca.to_str().expect("a plain path");
+    for (args, status, words) in
+        [(&["--ca", ca][..], 200, "\"demoted\":1"), (&[], 502, "invalid peer certificate")]
+    {
+        let relay = Relay::start_with(&to, args).await;
+        let reply = relay.post(JSON, &delivery("firing")).await;
+        assert_eq!(reply.statuses(), [status], "{}", reply.text);
+        assert!(reply.text.contains(words), "{}", reply.text);
+    }
+}
+
+#[tokio::test]
+async fn the_relay_finishes_what_is_under_way() {
+    let gateway = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let to = format!("http://{}/hooks", gateway.local_addr().expect("it is bound"));
+    let mut relay = Relay::start(&to).await;
+    let mut client = TcpStream::connect(relay.addr).await.expect("it listens");
+    let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{JSON}Content-Length: 2\r\n\r\n{{}}");
+    client.write_all(head.as_bytes()).await.expect("it reads");
+    let (mut asked, _) = timeout(PATIENCE, gateway.accept()).await.expect("in time").unwrap();
+    relay.process.signal("TERM");
+    let ending = relay.process.says("ending").await;
+    assert_eq!(ending["under_way"], 1);
+    asked.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.expect("it reads");
+    let reply = read_replies(&mut client, 1).await;
+    assert_eq!(reply.statuses(), [200], "{}", reply.text);
+    assert_eq!(relay.process.ended().await.0, Some(0));
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ const CORE_RULE_SET: &str = "docs/core-rule-set.md";
 const ALERTS: &str = "docs/alerts.md";
 
 /// Why the commands that sign by hand are not run here.
-const BY_HAND: &str = "it needs a shell, OpenSSL and curl; `alert/proof.rs` has what OpenSSL says";
+const BY_HAND: &str = "it needs a shell; `alerts.rs` beside this runs it, with OpenSSL and curl";
 
 const COMMANDS: [(&str, &str, Fate); 37] = [
     (README, "cargo run --release -- demo", Fate::Parsed),

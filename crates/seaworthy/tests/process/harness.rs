@@ -7,6 +7,9 @@ pub(crate) mod ask;
 #[allow(dead_code, reason = "the other package's tests use the rest")]
 #[path = "../../../../tests/integration/harness/client.rs"]
 pub(crate) mod client;
+#[allow(dead_code, reason = "the other package's tests use the rest")]
+#[path = "../../../../tests/integration/harness/tls.rs"]
+pub(crate) mod tls;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
