@@ -90,8 +90,16 @@ impl fmt::Debug for AlertInputs {
 #[derive(Clone, Debug, Default)]
 pub struct AlertMetrics(Family<[(&'static str, &'static str); 1], Counter>);
 
+/// How a delivery can end. A sum over results that were never seen is no number, so each is there
+/// from the start.
+pub(crate) const RESULTS: [&str; 7] =
+    ["taken", "partly", "unproven", "malformed", "too_large", "not_kept", "not_configured"];
+
 impl AlertMetrics {
     pub fn register(&self, registry: &mut Registry) {
+        for result in RESULTS {
+            drop(self.0.get_or_create(&[("result", result)]));
+        }
         registry.register(
             "seaworthy_alert_deliveries",
             "Deliveries of alerts to the console, by how they ended",
@@ -100,6 +108,7 @@ impl AlertMetrics {
     }
 
     pub(crate) fn count(&self, result: &'static str) {
+        debug_assert!(RESULTS.contains(&result), "{result} is there from the start");
         self.0.get_or_create(&[("result", result)]).inc();
     }
 }
