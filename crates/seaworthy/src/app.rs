@@ -158,7 +158,11 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
         ready,
         alerts: AlertInputs {
             intake: taken_in,
-            sink: Arc::new(alerts::NoLedger),
+            sink: Arc::new(alerts::Demoter {
+                book: book.clone(),
+                rollout: rollout.clone(),
+                audit: audit.clone(),
+            }),
             metrics: alert_metrics,
         },
     };

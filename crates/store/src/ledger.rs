@@ -215,7 +215,6 @@ impl Change {
 
 impl Operation {
     /// `name` is for messages: "setting the mode".
-    #[cfg_attr(not(test), expect(dead_code, reason = "the aggregates beside the log come next"))]
     pub(crate) fn new(
         name: &'static str,
         apply: impl FnOnce(&Connection, Place) -> Result<(), OperationError> + Send + 'static,

@@ -2,9 +2,16 @@
 
 use std::sync::Arc;
 
-use seaworthy_console::{AlertSink, NotKept, Taking};
+use seaworthy_console::{AlertSink, NotKept, Outcome, Taken, Taking};
 use seaworthy_policy::alert::{Demotion, Intake};
+use seaworthy_policy::evidence::Lane;
+use seaworthy_policy::mode::Mode;
+use seaworthy_policy::rollout::{Event, Standing};
 
+use super::audit::Auditor;
+use super::book::Book;
+use super::compile::Rule;
+use super::rollout::{Note, Rollout};
 use crate::config::Config;
 
 /// Who may send alerts; `None` where the config names nobody.
@@ -14,12 +21,81 @@ pub(super) fn intake(config: &Config) -> anyhow::Result<Option<Arc<Intake>>> {
     Ok(intake.map(Arc::new))
 }
 
-/// Keeps nothing, and says so: there is no ledger to keep it in yet.
-pub(super) struct NoLedger;
+/// Takes rules back to `warn`: at once in the book, then in the ledger.
+pub(super) struct Demoter {
+    pub(super) book: Book,
+    pub(super) rollout: Rollout,
+    pub(super) audit: Auditor,
+}
 
-impl AlertSink for NoLedger {
-    fn take(&self, _: Vec<Demotion>) -> Taking<'_> {
-        let why = "this gateway has no ledger to keep it in".to_owned();
-        Box::pin(std::future::ready(Err(NotKept(why))))
+impl AlertSink for Demoter {
+    fn take(&self, demotions: Vec<Demotion>) -> Taking<'_> {
+        Box::pin(self.demote(demotions))
+    }
+}
+
+impl Demoter {
+    async fn demote(&self, demotions: Vec<Demotion>) -> Result<Taken, NotKept> {
+        let ids: Vec<[u8; 32]> = demotions.iter().map(|demotion| demotion.alert.id.0).collect();
+        let known = self.known(ids).await;
+        let mut outcomes = Vec::with_capacity(demotions.len());
+        let mut notes = Vec::new();
+        // What asks for nothing new has no note, so that nothing waits for the disk.
+        for (demotion, is_known) in demotions.iter().zip(known) {
+            outcomes.push(if is_known {
+                Outcome::Known
+            } else {
+                self.take_one(demotion, &mut notes)
+            });
+        }
+        if !notes.is_empty() && !self.rollout.happened(notes).await {
+            let why = "the rules are in warn, and the ledger cannot write that down".to_owned();
+            return Err(NotKept(why));
+        }
+        Ok(Taken(outcomes))
+    }
+
+    fn take_one(&self, demotion: &Demotion, notes: &mut Vec<Note>) -> Outcome {
+        let covered: Vec<Rule> = self
+            .book
+            .rules()
+            .into_iter()
+            .filter(|rule| demotion.target.covers(&rule.name))
+            .collect();
+        if covered.is_empty() {
+            return Outcome::NoSuchRule;
+        }
+        let event = Event::Alerted { alert: demotion.sentence.clone() };
+        let actor = format!("alert:{}", demotion.alert.source.name().to_lowercase());
+        let mut outcome = Outcome::Held;
+        for rule in covered {
+            let name = rule.name.to_string();
+            for lane in [Lane::Next, Lane::Current] {
+                // There is no next version, as a rule.
+                let Ok(changed) = self.book.change(&name, lane, &event, None) else { continue };
+                let was = |standing: &Standing| {
+                    standing.lane(lane).is_some_and(|state| {
+                        matches!(state.in_force(rule.setting), Mode::Enforce(_))
+                    })
+                };
+                if changed.before.as_ref().is_some_and(was) {
+                    outcome = Outcome::Demoted;
+                }
+                notes.push(Note::alerted(changed, lane, &actor, demotion.alert.id.0));
+            }
+        }
+        outcome
+    }
+
+    /// Which of these alerts have had their effect. What cannot be read has not.
+    async fn known(&self, ids: Vec<[u8; 32]>) -> Vec<bool> {
+        let none = vec![false; ids.len()];
+        let Some(ledger) = self.audit.ledger() else { return none };
+        let reader = ledger.reader().clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let known = |id: &[u8; 32]| reader.has_delivery(id).unwrap_or(false);
+            ids.iter().map(known).collect()
+        });
+        read.await.unwrap_or(none)
     }
 }

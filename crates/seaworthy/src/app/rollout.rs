@@ -33,7 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub(super) use self::journal::Journal;
-use self::journal::Note;
+pub(super) use self::journal::Note;
 use self::track::{Before, LANES, Of, Scale, Track};
 use super::audit::Auditor;
 use super::book::{Book, Changed, NotChanged, Standings};
@@ -51,7 +51,7 @@ enum Message {
     Flushed(Flushed),
     Asked(control::Request, oneshot::Sender<Result<Done, Refused>>),
     /// Already in force; to be written down.
-    Happened(Vec<Note>),
+    Happened(Vec<Note>, oneshot::Sender<bool>),
     /// A config was put in force.
     Config {
         rollout: RolloutConfig,
@@ -66,7 +66,6 @@ enum Message {
 pub(super) struct Rollout {
     messages: mpsc::Sender<Message>,
     view: watch::Receiver<Arc<Vec<RuleStanding>>>,
-    book: Book,
 }
 
 /// What the engine is started with.
@@ -131,10 +130,9 @@ impl Rollout {
     pub(super) fn start(parts: Parts) -> (Self, JoinHandle<()>) {
         let (send, receive) = mpsc::channel(MESSAGES);
         let (publish, view) = watch::channel(Arc::default());
-        let book = parts.book.clone();
         let engine = Engine::new(parts, publish);
         let task = tokio::spawn(engine.run(receive));
-        (Self { messages: send, view, book }, task)
+        (Self { messages: send, view }, task)
     }
 
     /// Hands over evidence. Where the engine is so far behind that there is no room, it is gone,
@@ -153,11 +151,11 @@ impl Rollout {
         }
     }
 
-    /// Writes down what is in force already.
-    pub(super) async fn happened(&self, notes: Vec<Note>) {
-        if self.messages.send(Message::Happened(notes)).await.is_err() {
-            tracing::error!("nobody writes down what happened to the modes");
-        }
+    /// Writes down what is in force already; whether it is durable when this returns.
+    pub(super) async fn happened(&self, notes: Vec<Note>) -> bool {
+        let (answer, written) = oneshot::channel();
+        let sent = self.messages.send(Message::Happened(notes, answer)).await;
+        sent.is_ok() && written.await.unwrap_or(false)
     }
 
     /// Writes the last of it.
@@ -267,9 +265,12 @@ impl Engine {
                         tracing::debug!("who asked for a change did not wait for the answer");
                     }
                 }
-                Some(Message::Happened(notes)) => {
+                Some(Message::Happened(notes, answer)) => {
                     self.journal.note(notes);
                     self.journal.write().await;
+                    if answer.send(self.journal.is_written()).is_err() {
+                        tracing::debug!("who made it happen did not wait for the ledger");
+                    }
                 }
                 Some(Message::Config { rollout, gates, changed }) => {
                     (self.rollout, self.gates) = (rollout, gates);

@@ -77,7 +77,13 @@ impl Note {
         actor: &str,
         track: Option<&Track>,
     ) -> Self {
-        let mut note = Self::moved(Action::ModePromote, changed, receipt.as_ref(), actor);
+        let mut note = Self::moved(
+            Action::ModePromote,
+            changed,
+            lane_of(receipt.as_ref()),
+            receipt.as_ref(),
+            actor,
+        );
         if let (Some(receipt), Some(track)) = (receipt, track) {
             let (rule, lane) = (receipt.rule.clone(), receipt.lane);
             note.operations.push(Write::Before(rule, lane, track.before.clone()));
@@ -87,20 +93,20 @@ impl Note {
     }
 
     pub(super) fn demoted(changed: Changed, receipt: Option<Receipt>, actor: &str) -> Self {
-        let mut note = Self::moved(Action::ModeDemote, changed, receipt.as_ref(), actor);
+        let mut note = Self::moved(
+            Action::ModeDemote,
+            changed,
+            lane_of(receipt.as_ref()),
+            receipt.as_ref(),
+            actor,
+        );
         note.operations.extend(receipt.map(|receipt| Write::Receipt(Box::new(receipt))));
         note
     }
 
-    /// An alert has demoted a rule, or has only been heard of.
-    pub(crate) fn alerted(
-        changed: Changed,
-        receipt: Option<Receipt>,
-        actor: &str,
-        delivery: [u8; 32],
-    ) -> Self {
-        let mut note = Self::moved(Action::AlertDemote, changed, receipt.as_ref(), actor);
-        note.operations.extend(receipt.map(|receipt| Write::Receipt(Box::new(receipt))));
+    /// An alert has demoted a version of a rule, or holds it where it is.
+    pub(crate) fn alerted(changed: Changed, lane: Lane, actor: &str, delivery: [u8; 32]) -> Self {
+        let mut note = Self::moved(Action::AlertDemote, changed, lane, None, actor);
         note.operations.push(Write::Delivery(delivery));
         note
     }
@@ -111,17 +117,24 @@ impl Note {
         receipt: Option<Receipt>,
         actor: &str,
     ) -> Self {
-        let mut note = Self::moved(action, changed, receipt.as_ref(), actor);
+        let mut note =
+            Self::moved(action, changed, lane_of(receipt.as_ref()), receipt.as_ref(), actor);
         note.operations.extend(receipt.map(|receipt| Write::Receipt(Box::new(receipt))));
         note
     }
 
-    fn moved(action: Action, changed: Changed, receipt: Option<&Receipt>, actor: &str) -> Self {
-        let lane = receipt.map_or(Lane::Current, |receipt| receipt.lane);
+    fn moved(
+        action: Action,
+        changed: Changed,
+        lane: Lane,
+        receipt: Option<&Receipt>,
+        actor: &str,
+    ) -> Self {
         let mut entry = Entry::new(actor, action, changed.rule.as_str());
         let before = changed.before.as_ref().and_then(|before| before.lane(lane));
         entry.before = before.map(state);
-        let after = receipt.map_or(&changed.after.current, |receipt| &receipt.after);
+        let standing = changed.after.lane(lane).unwrap_or(&changed.after.current);
+        let after = receipt.map_or(standing, |receipt| &receipt.after);
         entry.after = Some(match receipt {
             // So that a receipt that was written anew is not taken for this one.
             Some(receipt) => {
@@ -148,6 +161,10 @@ impl Write {
     fn standing(changed: Changed) -> Self {
         Self::Standing(changed.rule, Box::new(changed.after))
     }
+}
+
+fn lane_of(receipt: Option<&Receipt>) -> Lane {
+    receipt.map_or(Lane::Current, |receipt| receipt.lane)
 }
 
 /// What a leaf says of a state.
