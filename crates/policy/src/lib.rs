@@ -16,6 +16,7 @@ pub mod gates;
 pub mod learn;
 pub mod manual;
 pub mod mode;
+pub mod modes;
 pub mod names;
 pub mod openapi;
 pub mod problem;
