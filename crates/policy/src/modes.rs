@@ -39,8 +39,8 @@ pub const EPOCH_MAX: u64 = 1_000_000_000;
 #[serde(try_from = "Written", into = "Written")]
 pub struct ModeEntry {
     pub mode: Mode,
-    /// The count of the rule's changes over the fleet; the larger wins. 0 where nothing has moved
-    /// it yet.
+    /// The count of the rule's changes over the fleet, from 1; the larger wins. A rule that
+    /// nothing has moved yet has no entry: its config says its mode.
     pub epoch: u64,
     /// Of the rule's settings without its mode.
     pub policy_hash: [u8; 32],
@@ -79,7 +79,8 @@ fn denies(mode: Mode) -> u32 {
 }
 
 /// Why a mode changed, in at most [`CAUSE_BYTES_MAX`] bytes of one line.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Cause(String);
 
 impl Cause {
@@ -102,6 +103,22 @@ impl Cause {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<Cause> for String {
+    fn from(cause: Cause) -> Self {
+        cause.0
+    }
+}
+
+impl TryFrom<String> for Cause {
+    type Error = BoardError;
+
+    /// What was written by [`Cause::new`] and nothing else.
+    fn try_from(text: String) -> Result<Self, BoardError> {
+        let cause = Self::new(&text);
+        if cause.0 == text { Ok(cause) } else { Err(BoardError::Cause) }
     }
 }
 
@@ -129,8 +146,8 @@ pub enum BoardError {
     NameTooLong,
     #[error("there is no rule of that name")]
     NoSuchRule,
-    #[error("the epoch is more than {EPOCH_MAX}, which no rule has been changed")]
-    EpochTooLarge,
+    #[error("the epoch is not from 1 to {EPOCH_MAX}")]
+    Epoch,
     #[error("the mode is none of \"off\", \"warn\", \"enforce\" and \"enforce 10%\"")]
     Mode,
     #[error("the policy hash is not 64 hexadecimal digits in lower case")]
@@ -237,7 +254,7 @@ pub fn check_rule(rule: &str) -> Result<(), BoardError> {
 }
 
 fn check_epoch(epoch: u64) -> Result<(), BoardError> {
-    if epoch > EPOCH_MAX { Err(BoardError::EpochTooLarge) } else { Ok(()) }
+    if (1..=EPOCH_MAX).contains(&epoch) { Ok(()) } else { Err(BoardError::Epoch) }
 }
 
 /// An entry as JSON has it.
@@ -249,7 +266,7 @@ struct Written {
     policy_hash: String,
     version: u32,
     since_us: i64,
-    cause: String,
+    cause: Cause,
 }
 
 impl From<ModeEntry> for Written {
@@ -265,7 +282,7 @@ impl From<ModeEntry> for Written {
                 .collect(),
             version: entry.version,
             since_us: entry.since_us,
-            cause: entry.cause.0,
+            cause: entry.cause,
         }
     }
 }
@@ -279,17 +296,13 @@ impl TryFrom<Written> for ModeEntry {
             Ok(ModeSetting::Auto) | Err(_) => return Err(BoardError::Mode),
         };
         check_epoch(written.epoch)?;
-        let cause = Cause::new(&written.cause);
-        if cause.0 != written.cause {
-            return Err(BoardError::Cause);
-        }
         Ok(Self {
             mode,
             epoch: written.epoch,
             policy_hash: read_hash(&written.policy_hash).ok_or(BoardError::PolicyHash)?,
             version: written.version,
             since_us: written.since_us,
-            cause,
+            cause: written.cause,
         })
     }
 }
@@ -383,8 +396,9 @@ mod tests {
     #[test]
     fn what_cannot_be_on_a_board_is_refused() {
         for (rule, epoch, refused) in [
-            ("csrf", EPOCH_MAX + 1, BoardError::EpochTooLarge),
-            ("csrf", u64::MAX, BoardError::EpochTooLarge),
+            ("csrf", 0, BoardError::Epoch),
+            ("csrf", EPOCH_MAX + 1, BoardError::Epoch),
+            ("csrf", u64::MAX, BoardError::Epoch),
             ("", 1, BoardError::NoSuchRule),
             ("CSRF", 1, BoardError::NoSuchRule),
             ("csrf@", 1, BoardError::NoSuchRule),
@@ -442,6 +456,7 @@ mod tests {
         for (from, to) in [
             ("enforce 12.5%", "auto"),
             ("enforce 12.5%", "enforce 101%"),
+            (r#""epoch":7"#, r#""epoch":0"#),
             (r#""epoch":7"#, r#""epoch":-7"#),
             (r#""epoch":7"#, r#""epoch":7.5"#),
             (r#""epoch":7"#, r#""epoch":18446744073709551615"#),
@@ -463,7 +478,7 @@ mod tests {
         let mode =
             prop_oneof![Just(Mode::Off), Just(Mode::Warn), (0u16..=10_000).prop_map(enforce),];
         // Few epochs and times, so that there are ties.
-        (mode, 0u64..4, 0i64..2, 0u32..2, 0u8..2).prop_map(
+        (mode, 1u64..5, 0i64..2, 0u32..2, 0u8..2).prop_map(
             |(mode, epoch, since_us, version, hash)| ModeEntry {
                 mode,
                 epoch,
