@@ -79,8 +79,8 @@ pub struct FleetHealth {
     pub invalid: u64,
     /// Fields that were modes of rules for which there was no room.
     pub crowded: u64,
-    /// Whether the key of the lease holds something else, so that nobody can lead.
-    pub lease_unusable: bool,
+    /// Why the lease cannot be taken by anybody.
+    pub lease_fault: Option<Cause>,
     /// Why the snapshot on disk is not what it should be.
     pub snapshot_fault: Option<Cause>,
     /// Connections opened.
@@ -133,12 +133,11 @@ impl FleetHealth {
             (1.., 0) => tracing::info!("there is room for the modes of all rules again"),
             _ => {}
         }
-        match (before.lease_unusable, self.lease_unusable) {
-            (false, true) => tracing::warn!(
-                "the key of the lease at {url} holds something else; no rule is promoted until it \
-                 is deleted"
+        match (&before.lease_fault, &self.lease_fault) {
+            (None, Some(fault)) => tracing::warn!(
+                "the lease at {url} cannot be taken: {fault}; no rule is promoted until it can"
             ),
-            (true, false) => tracing::info!("the lease at {url} can be taken again"),
+            (Some(_), None) => tracing::info!("the lease at {url} can be taken again"),
             _ => {}
         }
         match (&before.snapshot_fault, &self.snapshot_fault) {

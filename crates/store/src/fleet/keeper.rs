@@ -379,7 +379,16 @@ impl Keeper {
                 // In Redis it lasts longer, by a fifth and by the time that the command took to
                 // get there: clocks do not run alike.
                 self.leads_until = (holder == Holder::We).then(|| asked + self.lease * 4 / 5);
-                self.health.lease_unusable = holder == Holder::NoLease;
+                self.health.lease_fault = None;
+            }
+            Err(error) if error.is_answer() => {
+                self.leads_until = None;
+                self.health.lease_fault = Some(Cause::new(&error.to_string()));
+                if error.is_read_only() {
+                    self.link = None;
+                    self.sync().await;
+                    self.lease_at = asked + self.lease / 4;
+                }
             }
             Err(error) => {
                 self.failed(&error);

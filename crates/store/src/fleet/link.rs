@@ -94,6 +94,8 @@ pub(super) enum LinkError {
     Refused(RedisError),
     #[error("{key} is a {kind} and no hash of modes; delete it, or give this fleet another name")]
     NotModes { key: String, kind: String },
+    #[error("{key} is something else; delete it, or give this fleet another name")]
+    NotLease { key: String },
     #[error("{0} answered something that this program did not ask for")]
     Unexpected(&'static str),
 }
@@ -109,11 +111,20 @@ impl LinkError {
         matches!(self, Self::NotModes { .. })
     }
 
+    /// Whether it is a copy that answered. Another may be found where the name leads by now.
+    pub(super) fn is_read_only(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.code() == Some("READONLY"))
+    }
+
     /// Whether there was an answer, and it was no good.
     pub(super) const fn is_answer(&self) -> bool {
         matches!(
             self,
-            Self::NoResp3 | Self::Refused(_) | Self::NotModes { .. } | Self::Unexpected(_)
+            Self::NoResp3
+                | Self::Refused(_)
+                | Self::NotModes { .. }
+                | Self::NotLease { .. }
+                | Self::Unexpected(_)
         )
     }
 }
@@ -167,8 +178,6 @@ pub(super) enum Answer {
 pub(super) enum Holder {
     We,
     Another,
-    /// The key holds something that is no lease.
-    NoLease,
 }
 
 /// What arrives by itself.
@@ -306,7 +315,7 @@ impl Link {
         match self.ask(&command).await? {
             Value::Int(1) => Ok(Holder::We),
             Value::Int(0) => Ok(Holder::Another),
-            Value::Int(-1) => Ok(Holder::NoLease),
+            Value::Int(-1) => Err(LinkError::NotLease { key: self.place.leader() }),
             _ => Err(LinkError::Unexpected("the lease")),
         }
     }
