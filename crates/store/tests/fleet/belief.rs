@@ -1,12 +1,13 @@
 //! What is believed when Redis is killed, stopped, emptied, or was never there.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use seaworthy_policy::mode::Mode;
 use seaworthy_policy::modes::ModeBoard;
 use seaworthy_store::fleet::{Belief, Fleet, FleetError, FleetState, Published};
 use tempfile::tempdir;
-use tracing::{Level, Metadata};
+use tracing::Level;
+use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
 use crate::server::Server;
@@ -22,8 +23,8 @@ async fn a_kill_and_a_restart_lose_nothing_and_a_demotion_meanwhile_reaches_the_
     let known = board(&[(RULE, entry(ENFORCE, 1)), (OTHER_RULE, entry(ENFORCE, 1))]);
     let one = Fleet::start(options(server.url(), folders[0].path()), known);
     let two = Fleet::start(options(server.url(), folders[1].path()), ModeBoard::default());
-    until_it_knows(&two, RULE, &entry(ENFORCE, 1)).await;
-    until_it_knows(&two, OTHER_RULE, &entry(ENFORCE, 1)).await;
+    until_synced(&one).await;
+    until_synced(&two).await;
 
     server.kill();
     for fleet in [&one, &two] {
@@ -188,27 +189,51 @@ async fn a_closed_fleet_says_so() {
     assert!(view.has_changed().is_err(), "nobody publishes views any more");
 }
 
-/// Counts what is logged as a warning.
+/// What is logged as a warning, by all tests of this binary: whether a line is logged at all is
+/// decided once for the process, so that a subscriber of one thread would miss some.
 #[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<usize>>);
+struct Warnings(Arc<Mutex<Vec<String>>>);
 
-impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        *metadata.level() == Level::WARN && metadata.target().starts_with("seaworthy_store::fleet")
+impl Warnings {
+    fn collected() -> &'static Self {
+        static ALL: OnceLock<Warnings> = OnceLock::new();
+        ALL.get_or_init(|| {
+            let warnings = Self::default();
+            let subscriber = tracing_subscriber::registry().with(warnings.clone());
+            tracing::subscriber::set_global_default(subscriber).expect("it is the only one");
+            warnings
+        })
     }
 
-    fn on_event(&self, _: &tracing::Event<'_>, _: Context<'_, S>) {
-        *self.0.lock().unwrap() += 1;
+    fn count(&self, about: &str) -> usize {
+        self.0.lock().unwrap().iter().filter(|line| line.contains(about)).count()
+    }
+}
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Warnings {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() == Level::WARN {
+            let mut line = Line(String::new());
+            event.record(&mut line);
+            self.0.lock().unwrap().push(line.0);
+        }
+    }
+}
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.0 += &format!("{field}={value:?} ");
     }
 }
 
 #[tokio::test]
 async fn each_change_of_state_is_one_warning() {
-    let warnings = Warnings::default();
-    let count = || *warnings.0.lock().unwrap();
-    let subscriber = tracing_subscriber::registry().with(warnings.clone());
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let warnings = Warnings::collected();
     let mut server = Server::start().await;
+    let about = server.url().to_string();
+    let count = || warnings.count(&about);
     let folder = tempdir().unwrap();
     let fleet =
         Fleet::start(options(server.url(), folder.path()), board(&[(RULE, entry(ENFORCE, 1))]));
