@@ -18,13 +18,14 @@ TEXT
 
 # The one list of Debian packages that the build and the tests need.
 packages=(
-    gcc        # links every binary; compiles SQLite and the TLS primitives
-    libc6-dev  # the C headers and start files for both
-    prometheus # promtool, the judge of what /metrics prints
-    chromium   # opens the console's pages in their tests
-    openssl    # signs an alert as docs/alerts.md shows it
-    curl       # sends it
+    gcc          # links every binary; compiles SQLite and the TLS primitives
+    libc6-dev    # the C headers and start files for both
+    prometheus   # promtool, the judge of what /metrics prints
+    chromium     # opens the console's pages in their tests
+    openssl      # signs an alert as docs/alerts.md shows it
+    curl         # sends it
     prometheus-alertmanager # posts alerts, and tries again, in their test
+    redis-server # shares the modes of a fleet in its tests
 )
 
 quick=no

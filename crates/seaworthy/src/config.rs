@@ -18,6 +18,7 @@ mod flags;
 mod learn;
 mod listen;
 mod log;
+mod modes;
 mod origin;
 mod protect;
 mod read;
@@ -50,6 +51,7 @@ pub use self::flags::Flags;
 pub use self::learn::Learn;
 pub use self::listen::{Listen, TlsFiles};
 pub use self::log::{Log, LogFormat};
+pub use self::modes::Modes;
 pub use self::origin::{Origin, Origins, Setting};
 pub use self::route::Route;
 pub use self::service::{
@@ -108,6 +110,7 @@ pub struct Config {
     pub listen: Listen,
     pub console: Console,
     pub store: Store,
+    pub modes: Modes,
     pub client: ClientConfig,
     pub consumers: ConsumersConfig,
     /// The service's own settings of every protection.
@@ -135,6 +138,7 @@ struct Sections {
     listen: Listen,
     console: Console,
     store: Store,
+    modes: Modes,
     client: ClientConfig,
     consumers: ConsumersConfig,
     protect: Protect,
@@ -188,7 +192,8 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
     let sections: Sections = read::read(&tree, &Path::default(), &mut report);
     let routes = route::read_all(&tree, &mut report);
     let protects = routes.list.iter().map(|route| &route.protect).chain([&sections.protect]);
-    let sources = sources::read_all(protects, sections.alerts.sources(), inputs, &mut stamps);
+    let others = sections.alerts.sources().chain(&sections.modes.redis_password);
+    let sources = sources::read_all(protects, others, inputs, &mut stamps);
     check(&sections, &sources, &tree, &mut report);
     route::check(&routes, &sections.protect, &sources, &mut report);
     if upstreams == Upstreams::Required && sections.service.upstreams.is_empty() {
@@ -207,6 +212,7 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
         listen,
         console,
         store,
+        modes,
         client,
         consumers,
         protect,
@@ -224,6 +230,7 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
         listen,
         console,
         store,
+        modes,
         client,
         consumers,
         protect,
@@ -273,6 +280,9 @@ fn check(sections: &Sections, sources: &Sources, tree: &Node, report: &mut Repor
     for fault in sections.gates.faults() {
         checks.require(false, fault.key, fault.to_string());
     }
+    checks.section = Path::of("modes");
+    sections.modes.check(&sections.service, sources, &mut checks);
+    files::check_modes(&sections.modes, &mut checks);
     checks.section = Path::of("announce");
     sections.announce.check(&mut checks);
     checks.section = Path::of("learn");

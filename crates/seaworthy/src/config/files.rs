@@ -8,6 +8,7 @@ use rustls::sign::CertifiedKey;
 
 use super::check::Checks;
 use super::listen::Listen;
+use super::modes::Modes;
 use super::service::Service;
 
 pub(crate) fn check_listen(listen: &Listen, checks: &mut Checks<'_>) {
@@ -29,6 +30,13 @@ pub(crate) fn check_service(service: &Service, checks: &mut Checks<'_>) {
     if let Some(ca) = &service.ca {
         let read = certificates(ca);
         checks.require(read.is_ok(), "ca", read.err().unwrap_or_default());
+    }
+}
+
+pub(crate) fn check_modes(modes: &Modes, checks: &mut Checks<'_>) {
+    if let Some(ca) = &modes.redis_ca {
+        let read = certificates(ca);
+        checks.require(read.is_ok(), "redis_ca", read.err().unwrap_or_default());
     }
 }
 

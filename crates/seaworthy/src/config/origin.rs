@@ -95,6 +95,7 @@ impl Config {
         add("listen", value_of(&self.listen));
         add("console", value_of(&self.console));
         add("store", value_of(&self.store));
+        add("modes", value_of(&self.modes));
         add("client", value_of(&self.client));
         add("consumers", value_of(&self.consumers));
         let protect = value_of(&self.protect);

@@ -598,6 +598,8 @@ fn the_examples_of_the_default_file_are_right() {
         "service.ca",
         "listen.tls.cert",
         "listen.tls.key",
+        "modes.redis_password",
+        "modes.redis_ca",
         "protect.access.matrix",
         "route[0].protect.signature.secrets",
         "protect.signature.secrets",
@@ -677,6 +679,71 @@ fn nothing_is_learned_unless_it_is_asked_for() {
     assert_eq!(interval("[learn]\nenabled = true"), Some((200, 5)));
     assert_eq!(interval("[learn]\nenabled = true\nsample = \"100/min\""), Some((600, 100)));
     assert_eq!(interval("[learn]\nenabled = true\nsample = \"9000/min\""), Some((6, 1000)));
+}
+
+#[test]
+fn a_fleet_is_joined_where_a_redis_is_named() {
+    let options = |toml: &str, variables: &[(&str, &str)]| {
+        let folder = Folder::with(toml);
+        let inputs = Inputs { env: env(variables), ..folder.inputs() };
+        let config = inspect(&inputs).unwrap_or_else(|faults| panic!("{faults}"));
+        let shown = format!("{:?}", config.settings());
+        assert!(!shown.contains("hunter2"), "{shown}");
+        config.modes.fleet_options(&config.service, &config.sources, FilePath::new("snapshot"))
+    };
+    assert!(options("", &[]).is_none());
+    let named = "[service]\nname = \"desk\"\n[modes]\nredis = \"redis://modes.example/1\"\n";
+    let found = options(named, &[]).unwrap();
+    assert_eq!(found.url.to_string(), "redis://modes.example:6379/1");
+    assert_eq!((found.prefix.as_str(), found.password), ("seaworthy:desk", None));
+    assert_eq!(found.snapshot, FilePath::new("snapshot"));
+    let more = "fleet = \"eu.desk-1\"\nredis_password = \"env:SECRET\"\nredis_timeout = \"1s\"";
+    let found = options(&format!("{named}{more}"), &[("SECRET", "hunter2\n")]).unwrap();
+    assert_eq!((found.prefix.as_str(), found.timeout.as_secs()), ("seaworthy:eu.desk-1", 1));
+    assert_eq!(found.password.as_deref(), Some("hunter2"));
+}
+
+#[test]
+fn what_is_wrong_with_a_fleet_is_named_without_its_secrets() {
+    let redis = "[modes]\nredis = \"redis://modes.example\"\n";
+    let named = format!("{redis}fleet = \"desk\"\n");
+    for (toml, key, said) in [
+        (
+            "[modes]\nredis = \"redis://u:hunter2@modes.example\"",
+            "modes.redis",
+            "password does not",
+        ),
+        ("[modes]\nredis = \"modes.example\"", "modes.redis", "expected \"redis://host:port\""),
+        (redis, "modes.redis", "expected `fleet`, or a `service.name` of its own"),
+        (
+            &format!("[service]\nname = \"Help Desk\"\n{redis}"),
+            "modes.redis",
+            "`service.name` cannot stand in for it",
+        ),
+        (&format!("{redis}fleet = \"a b\""), "modes.fleet", "expected 1 to 100 of"),
+        (&format!("{redis}fleet = \"\""), "modes.fleet", "expected 1 to 100 of"),
+        (
+            &format!("{named}redis_password = \"hunter2\""),
+            "modes.redis_password",
+            "expected \"env:",
+        ),
+        (&format!("{named}redis_password = \"env:GONE\""), "modes.redis_password", "is not set"),
+        (
+            &format!("{named}redis_password = \"https://a.example/\""),
+            "modes.redis_password",
+            "expected \"env:<NAME>\" or \"file:<path>\"",
+        ),
+        (&format!("{named}redis_ca = \"gone.pem\""), "modes.redis_ca", "\"rediss://\""),
+        ("[modes]\nredis_ca = \"gone.pem\"", "modes.redis", "expected where Redis is"),
+        (&format!("{named}redis_timeout = \"1ms\""), "modes.redis_timeout", "\"10ms\" to \"10s\""),
+        (&format!("{named}redis_refresh = \"2h\""), "modes.redis_refresh", "\"100ms\" to \"1h\""),
+    ] {
+        let folder = Folder::with(toml);
+        let faults = inspect(&folder.inputs()).unwrap_err();
+        let fault = &faults.list()[0];
+        assert!(fault.key == key && fault.message.contains(said), "{toml}: {faults}");
+        assert!(!faults.to_string().contains("hunter2"), "{faults}");
+    }
 }
 
 #[test]

@@ -69,11 +69,12 @@ const CONSUMERS: &str = "docs/consumers.md";
 const LEARN: &str = "docs/request-schema.md";
 const CORE_RULE_SET: &str = "docs/core-rule-set.md";
 const ALERTS: &str = "docs/alerts.md";
+const FLEET: &str = "docs/fleet.md";
 
 /// Why the commands that sign by hand are not run here.
 const BY_HAND: &str = "it needs a shell; `alerts.rs` beside this runs it, with OpenSSL and curl";
 
-const COMMANDS: [(&str, &str, Fate); 37] = [
+const COMMANDS: [(&str, &str, Fate); 39] = [
     (README, "cargo run --release -- demo", Fate::Parsed),
     (README, "cargo run --release -- serve --upstream http://127.0.0.1:3000", Fate::Parsed),
     (README, "./scripts/test.sh", Fate::NotRun("it runs this test")),
@@ -142,6 +143,16 @@ const COMMANDS: [(&str, &str, Fate); 37] = [
         LEARN,
         "seaworthy schema check openapi.json",
         Fate::NotRun("the file is of the command before"),
+    ),
+    (
+        FLEET,
+        "apt-get install -y redis-server",
+        Fate::NotRun("it changes the machine; `scripts/packages.sh` does it for the tests"),
+    ),
+    (
+        FLEET,
+        "redis-cli HGETALL seaworthy:helpdesk:modes.v1",
+        Fate::NotRun("it needs a fleet; `crates/store/tests/fleet/` reads the same of its own"),
     ),
     (
         CORE_RULE_SET,

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
 use seaworthy_policy::modes::ModeBoard;
-use seaworthy_store::fleet::{Fleet, FleetOptions, FleetState, RedisUrl};
+use seaworthy_store::fleet::{Fleet, FleetOptions, FleetState, Published, RedisUrl};
 use tempfile::TempDir;
 
 use crate::server::Server;
-use crate::{ENFORCE, RULE, board, entry, options, until_fresh, until_health, until_it_knows};
+use crate::{
+    ENFORCE, OTHER_RULE, RULE, board, entry, options, until, until_fresh, until_health,
+    until_it_knows, until_synced,
+};
 
 const PASSWORD: &str = "correct-horse-battery-staple";
 
@@ -77,6 +80,40 @@ async fn tls_a_user_a_password_and_a_database_lead_to_the_modes() {
     until_fresh(&one).await;
     let two = start("valkeys://127.0.0.1:PORT/2", &folders[1], ModeBoard::default());
     until_it_knows(&two, RULE, &entry(ENFORCE, 1)).await;
+}
+
+#[tokio::test]
+async fn the_rights_of_the_manual_are_enough() {
+    let server = Server::start().await;
+    let manual = include_str!("../../../../docs/fleet.md");
+    let (_, rest) = manual.split_once("ACL SETUSER").expect("the manual names them");
+    let (rights, _) = rest.split_once("```").expect("the block ends");
+    let rights = rights.replace("<password>", PASSWORD);
+    let mut command = vec![&b"ACL"[..], b"SETUSER"];
+    command.extend(rights.split_whitespace().map(str::as_bytes));
+    server.ask(&command).await;
+    let folder = TempDir::new().unwrap();
+    let options = FleetOptions {
+        password: Some(PASSWORD.to_owned()),
+        ..options(url("redis://seaworthy@127.0.0.1:PORT", server.port()), folder.path())
+    };
+    let other = TempDir::new().unwrap();
+    let two = FleetOptions { snapshot: other.path().join("snapshot"), ..options.clone() };
+    let one = Fleet::start(options, ModeBoard::default());
+    until(one.leads(), "the lease", |leads| *leads).await;
+    let two = Fleet::start(two, ModeBoard::default());
+    until_fresh(&two).await;
+    for (rule, epoch) in [(RULE, 1), (OTHER_RULE, 1), (RULE, 2)] {
+        assert_eq!(one.publish(rule, entry(ENFORCE, epoch)).await, Ok(Published::Taken));
+        until_it_knows(&two, rule, &entry(ENFORCE, epoch)).await;
+    }
+    // Once it was prolonged, and then at once given back.
+    for _ in 0..8 {
+        until_synced(&one).await;
+    }
+    assert!(*one.leads().borrow() && one.health().borrow().lease_fault.is_none());
+    one.close().await;
+    until(two.leads(), "the lease", |leads| *leads).await;
 }
 
 #[tokio::test]
