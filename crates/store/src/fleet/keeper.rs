@@ -20,7 +20,7 @@ use super::{FleetError, FleetOptions, FleetView, Published};
 /// A demotion that is held back waits for this, and a fleet of ten asks twenty times a second.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
-/// Entries that one script writes: some 150 KiB, well below a millisecond of Redis's time each.
+/// Entries that one script writes: at most 150 KiB, and about a millisecond of Redis's time.
 const CHANGES_MAX: usize = 64;
 
 /// How often what was meanwhile written by others is looked at before the next refresh does it.

@@ -1,5 +1,6 @@
 //! What is believed when Redis is killed, stopped, emptied, or was never there.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use seaworthy_policy::mode::Mode;
@@ -128,7 +129,8 @@ async fn without_redis_a_gateway_starts_with_the_snapshot_and_without_that_with_
     let fleet = Fleet::start(options.clone(), ModeBoard::default());
     until_fresh(&fleet).await;
     assert_eq!(fleet.publish(RULE, entry(ENFORCE, 2)).await, Ok(Published::Taken));
-    let synced_us = fleet.health().borrow().synced_us.unwrap();
+    // The snapshot is as old as the last refresh, and not as the last change.
+    let synced_us = until_synced(&fleet).await.synced_us.unwrap();
     fleet.close().await;
     server.kill();
 
@@ -224,8 +226,26 @@ struct Line(String);
 
 impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.0 += &format!("{field}={value:?} ");
+        write!(self.0, "{field}={value:?} ").expect("text takes everything");
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_is_opened_again_without_a_word() {
+    let warnings = Warnings::collected();
+    let server = Server::start().await;
+    let folder = tempdir().unwrap();
+    let fleet =
+        Fleet::start(options(server.url(), folder.path()), board(&[(RULE, entry(ENFORCE, 1))]));
+    until_synced(&fleet).await;
+    for connections in 2..6 {
+        // All but the one that says so: that of the fleet.
+        server.ask(&[b"CLIENT", b"KILL", b"TYPE", b"pubsub"]).await;
+        until_health(&fleet, "another", |health| health.connections == connections).await;
+        until_synced(&fleet).await;
+    }
+    assert_eq!(fleet.board().borrow().belief, Belief::Fresh);
+    assert_eq!(warnings.count(&server.url().to_string()), 0);
 }
 
 #[tokio::test]
