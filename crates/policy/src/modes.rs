@@ -510,7 +510,7 @@ mod tests {
             let [a, b, c] = [a, b, c].map(|board| merged(&board, &ModeBoard::default()));
             prop_assert_eq!(merged(&a, &b), merged(&b, &a));
             prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
-            prop_assert_eq!(merged(&a, &a), a.clone());
+            prop_assert_eq!(&merged(&a, &a), &a);
             prop_assert_eq!(merged(&merged(&a, &b), &b), merged(&a, &b));
         }
 
