@@ -63,6 +63,7 @@ pub(super) struct Keeper {
     snapshot_us: Option<i64>,
     seen: BTreeMap<String, Seen>,
     link: Option<Link>,
+    opened_at: Instant,
     health: FleetHealth,
 
     refresh_at: Instant,
@@ -124,6 +125,7 @@ impl Keeper {
             snapshot_us,
             seen: BTreeMap::new(),
             link: None,
+            opened_at: now,
             health: FleetHealth { snapshot_fault: fault, ..FleetHealth::default() },
             refresh_at: now,
             lease_at: now,
@@ -149,7 +151,8 @@ impl Keeper {
                 Event::Heard(Push::Refused) => self.health.messages_refused += 1,
                 Event::Heard(Push::Ended) => {
                     self.link = None;
-                    self.sync().await;
+                    // One that ends as soon as it is open is not opened again and again.
+                    self.refresh_at = self.opened_at + RETRY_EVERY;
                 }
                 Event::Refresh => self.sync().await,
                 Event::Lease => self.hold_lease().await,
@@ -205,7 +208,7 @@ impl Keeper {
                     self.sync().await;
                 }
             }
-        } else if self.refresh_at <= Instant::now() {
+        } else if self.health.state.is_connected() || self.refresh_at <= Instant::now() {
             self.sync().await;
         }
         for (rule, entry, answer) in taken {
@@ -270,7 +273,8 @@ impl Keeper {
         if self.link.is_none() {
             self.link = Some(Link::open(&self.place).await?);
             self.health.connections += 1;
-            self.lease_at = Instant::now();
+            self.opened_at = Instant::now();
+            self.lease_at = self.opened_at;
         }
         match self.pull().await {
             // Where nothing can be stored, those who listen are told all the same.

@@ -238,12 +238,15 @@ async fn a_connection_that_ends_is_opened_again_without_a_word() {
     let fleet =
         Fleet::start(options(server.url(), folder.path()), board(&[(RULE, entry(ENFORCE, 1))]));
     until_synced(&fleet).await;
-    for connections in 2..6 {
-        // All but the one that says so: that of the fleet.
+    for epoch in 2..6 {
+        // All that listen: that of the fleet.
         server.ask(&[b"CLIENT", b"KILL", b"TYPE", b"pubsub"]).await;
-        until_health(&fleet, "another", |health| health.connections == connections).await;
-        until_synced(&fleet).await;
+        assert_eq!(fleet.publish(RULE, entry(ENFORCE, epoch)).await, Ok(Published::Taken));
+        until_health(&fleet, "another", |health| health.connections == epoch).await;
     }
+    server.ask(&[b"CLIENT", b"KILL", b"TYPE", b"pubsub"]).await;
+    until_health(&fleet, "another", |health| health.connections == 6).await;
+    until_synced(&fleet).await;
     assert_eq!(fleet.board().borrow().belief, Belief::Fresh);
     assert_eq!(warnings.count(&server.url().to_string()), 0);
 }

@@ -78,7 +78,11 @@ impl Server {
     pub(crate) async fn ask(&self, command: &[&[u8]]) -> redis::Value {
         let url = format!("redis://127.0.0.1:{}/?protocol=resp3", self.port);
         let client = redis::Client::open(url).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(crate::PATIENCE))
+            .set_response_timeout(Some(crate::PATIENCE));
+        let connected = client.get_multiplexed_async_connection_with_config(&config);
+        let mut connection = connected.await.unwrap();
         let mut asked = redis::Cmd::new();
         for part in command {
             asked.arg(*part);
