@@ -76,7 +76,10 @@ mod tests {
         let mut files = vec![source.join("statistics.rs"), source.join("gates.rs")];
         for folder in ["statistics", "gates"] {
             for entry in std::fs::read_dir(source.join(folder)).unwrap() {
-                files.push(entry.unwrap().path());
+                let path = entry.unwrap().path();
+                if path.extension().is_some_and(|extension| extension == "rs") {
+                    files.push(path);
+                }
             }
         }
         assert!(files.len() > 10, "the folders were found");

@@ -41,10 +41,8 @@ pub(super) fn e_value(ln_e: f64) -> String {
     match log10 {
         _ if log10 >= 6.0 => format!("10^{log10:.0}"),
         _ if log10 <= -3.0 => "less than 0.001".to_owned(),
-        _ => {
-            let decimals = if log10 >= 2.0 { 0 } else { 2 };
-            format!("{:.decimals$}", libm::exp(ln_e))
-        }
+        _ if log10 >= 2.0 => count(libm::round(libm::exp(ln_e)) as u64),
+        _ => format!("{:.2}", libm::exp(ln_e)),
     }
 }
 
@@ -169,9 +167,13 @@ mod tests {
         ] {
             assert_eq!(percent(share), text);
         }
-        for (e, text) in
-            [(164.5, "164"), (12.3456, "12.35"), (1e9, "10^9"), (1e-9, "less than 0.001")]
-        {
+        for (e, text) in [
+            (164.3, "164"),
+            (1084.0, "1,084"),
+            (12.3456, "12.35"),
+            (1e9, "10^9"),
+            (1e-9, "less than 0.001"),
+        ] {
             assert_eq!(e_value(libm::log(e)), text);
         }
     }

@@ -169,7 +169,8 @@ mod tests {
             (100.0, 0.000_833_330_555_634_914_7),
             (1e6, 8.333_333_333_333_056e-8),
         ] {
-            assert!((stirling_error(z) - value).abs() < 2e-15, "{z}: {}", stirling_error(z));
+            // Below 15 it is a difference of numbers of up to 25.
+            assert!((stirling_error(z) - value).abs() < 1e-14, "{z}: {}", stirling_error(z));
         }
     }
 

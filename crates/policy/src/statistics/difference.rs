@@ -81,6 +81,7 @@ fn ln_likelihood_max_on(line: Line, first: Proportion, second: Proportion) -> f6
         let down = if counts.misses() == 0 { 0.0 } else { counts.misses() as f64 / (1.0 - chance) };
         (up - down, -(up / chance.max(f64::MIN_POSITIVE) + down / (1.0 - chance)))
     };
+    let ends = (low, high);
     let mut at = first.and(second).share().clamp(low, high);
     for _ in 0..100 {
         let (first_1, first_2) = bend(first, (slope * at + margin).clamp(0.0, 1.0));
@@ -94,9 +95,12 @@ fn ln_likelihood_max_on(line: Line, first: Proportion, second: Proportion) -> f6
             break;
         }
         let next = at - gradient / (slope * slope * first_2 + second_2);
-        // At an end of the line one side's slope can be infinite; halving leaves it behind.
+        // At an end of the line a likelihood can fall off without bound; there Newton's steps are
+        // as small as the distance to it, and no sign of having arrived. Halving leaves it behind.
+        let room = (at - ends.0).min(ends.1 - at);
+        let has_arrived = room > 0.0 && (next - at).abs() <= 1e-12 * room;
         let next = if next > low && next < high { next } else { 0.5 * (low + high) };
-        if (next - at).abs() <= 1e-15 * at {
+        if has_arrived || high - low <= 1e-15 * high {
             break;
         }
         at = next;
