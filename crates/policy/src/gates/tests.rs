@@ -109,7 +109,7 @@ fn latency() {
             600,
             Verdict::Fail,
             "more than 1 % of checks take over 1ms: 60 of 600 \
-             (E = less than 0.001 of 100 needed, at most 13.23 % with 99 % confidence)",
+             (E = less than 0.01 of 100 needed, at most 13.2 % with 99 % confidence)",
             "",
         ),
     ] {

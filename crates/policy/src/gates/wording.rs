@@ -40,7 +40,7 @@ pub(super) fn e_value(ln_e: f64) -> String {
     let log10 = ln_e / std::f64::consts::LN_10;
     match log10 {
         _ if log10 >= 6.0 => format!("10^{log10:.0}"),
-        _ if log10 <= -3.0 => "less than 0.001".to_owned(),
+        _ if log10 < -2.0 => "less than 0.01".to_owned(),
         _ if log10 >= 2.0 => count(libm::round(libm::exp(ln_e)) as u64),
         _ => format!("{:.2}", libm::exp(ln_e)),
     }
@@ -172,7 +172,7 @@ mod tests {
             (1084.0, "1,084"),
             (12.3456, "12.35"),
             (1e9, "10^9"),
-            (1e-9, "less than 0.001"),
+            (1e-9, "less than 0.01"),
         ] {
             assert_eq!(e_value(libm::log(e)), text);
         }
