@@ -350,20 +350,16 @@ pub(super) fn judge(config: &Config, look: &Look<'_>, input: &Input) -> Reading 
 
 /// "promoting breaks acme-batch (12 of 12), 0.3 % of traffic"
 fn naming(broken: &[&ClientCounts], everyone: Proportion) -> String {
-    let mut sentence = "promoting breaks ".to_owned();
-    for (at, kept) in broken.iter().take(NAMED_MAX).enumerate() {
-        let between = if at == 0 { "" } else { ", " };
+    let name = |kept: &&ClientCounts| {
         let (hits, total) = (kept.judged.hits(), kept.judged.total());
         let share = wording::percent(total as f64 / everyone.total().max(1) as f64);
-        sentence.push_str(&format!(
-            "{between}{} ({} of {}), {share} of traffic",
-            kept.client,
-            wording::count(hits),
-            wording::count(total)
-        ));
-    }
-    if broken.len() > NAMED_MAX {
-        sentence.push_str(&format!(" and {} more", broken.len() - NAMED_MAX));
-    }
-    sentence
+        let (hits, total) = (wording::count(hits), wording::count(total));
+        format!("{} ({hits} of {total}), {share} of traffic", kept.client)
+    };
+    let named: Vec<String> = broken.iter().take(NAMED_MAX).map(name).collect();
+    let more = match broken.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(", and {} more", wording::count(more as u64)),
+    };
+    format!("promoting breaks {}{more}", named.join(", "))
 }

@@ -37,7 +37,10 @@ pub fn upper_bound(counts: Proportion, alpha: f64) -> f64 {
     // The logarithm of the tail falls, and ever faster: Newton's method overshoots once and then
     // closes in from above. The bracket is for rounding.
     let (mut low, mut high) = (counts.share(), 1.0);
-    let mut at = a / (total + 1.0);
+    // It starts from a normal approximation with a rough quantile for `alpha`.
+    let z = (libm::sqrt(-2.0 * ln_alpha) - 0.7).max(0.0);
+    let mut at = (a + 0.5 * z * z + z * libm::sqrt(a)) / (total + 1.0 + z * z);
+    at = at.clamp(a / (total + 1.0), 0.5 * (1.0 + counts.share()));
     for _ in 0..60 {
         let found = tails(at, a, b);
         let excess = found.ln_upper - ln_alpha;
@@ -49,7 +52,7 @@ pub fn upper_bound(counts: Proportion, alpha: f64) -> f64 {
         let slope = -libm::exp(found.ln_kernel - found.ln_upper) / (at * (1.0 - at));
         let next = at - excess / slope;
         let next = if next > low && next < high { next } else { 0.5 * (low + high) };
-        if (next - at).abs() <= 1e-14 * at {
+        if (next - at).abs() <= 1e-12 * at {
             return next;
         }
         at = next;
