@@ -53,6 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             registry: Arc::new(metrics()),
             ready: Arc::new(ready),
             alerts: AlertInputs::closed(),
+            control: Arc::new(NoRules),
         },
     )
     .await?;

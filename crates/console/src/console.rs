@@ -19,6 +19,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time;
 
 use crate::alerts::AlertInputs;
+use crate::control::Control;
 use crate::live::LiveView;
 use crate::readiness::Readiness;
 use crate::routes;
@@ -54,6 +55,8 @@ pub struct ConsoleInputs {
     /// Asked on every `/readyz`; must answer at once, without waiting for anything.
     pub ready: Arc<dyn Fn() -> Readiness + Send + Sync>,
     pub alerts: AlertInputs,
+    /// Where the rules stand, and who moves them.
+    pub control: Arc<dyn Control>,
 }
 
 impl fmt::Debug for ConsoleInputs {

@@ -126,6 +126,20 @@ pub enum Refused {
 
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// Where there are no rules: nothing is shown, and everything is refused.
+#[derive(Debug)]
+pub struct NoRules;
+
+impl Control for NoRules {
+    fn standings(&self) -> Vec<RuleStanding> {
+        Vec::new()
+    }
+
+    fn ask(&self, request: Request) -> Answer<'_, Result<Done, Refused>> {
+        Box::pin(std::future::ready(Err(Refused::NoSuchRule(request.rule))))
+    }
+}
+
 /// The door to the rules' modes.
 pub trait Control: Send + Sync {
     /// All rules, in the order of their names.

@@ -24,6 +24,7 @@ mod events;
 pub(crate) mod hooks;
 mod pages;
 mod probes;
+mod rules;
 
 /// Rows of the first page's list.
 const OBJECTIONS_MAX: u16 = 12;
@@ -53,7 +54,7 @@ impl Sources {
 
 /// All routes behind the guard. `stop` ends with the console.
 pub(crate) fn router(inputs: ConsoleInputs, stop: watch::Receiver<()>) -> Router {
-    let ConsoleInputs { live, telemetry, registry, ready, alerts } = inputs;
+    let ConsoleInputs { live, telemetry, registry, ready, alerts, control } = inputs;
     let sources = Sources { live, evidence: Evidence::new(telemetry), registry, ready };
     let events = Events::start(sources.clone(), stop);
     Router::new()
@@ -69,6 +70,7 @@ pub(crate) fn router(inputs: ConsoleInputs, stop: watch::Receiver<()>) -> Router
         .route("/metrics", get(probes::metrics))
         .with_state(sources)
         .route("/events", get(events::subscribe).with_state(events))
+        .route("/api/v1/rules", get(rules::list).post(rules::ask).with_state(control))
         .route(hooks::ALERTS, post(hooks::alerts).with_state(hooks::Hooks::new(alerts)))
         .merge(assets::router())
         .fallback(unknown)

@@ -34,9 +34,12 @@ pub struct Counts {
     pub harm: u64,
     /// Those of `evaluated` whose client it was enforced for.
     pub enforced: u64,
+    /// Those of `evaluated` that it was not enforced for and whose client has no identity: they are
+    /// in nobody's share, and not in the control either.
+    pub unidentified: u64,
     /// Of the enforced that were not denied: the service failed (5xx, or no answer).
     pub enforced_errors: u64,
-    /// Of those it was not enforced for: the service failed.
+    /// Of the control: the service failed.
     pub control_errors: u64,
     /// Checks that took longer than the latency budget.
     pub slow: u64,
@@ -49,6 +52,7 @@ impl Counts {
         self.denied += other.denied;
         self.harm += other.harm;
         self.enforced += other.enforced;
+        self.unidentified += other.unidentified;
         self.enforced_errors += other.enforced_errors;
         self.control_errors += other.control_errors;
         self.slow += other.slow;
@@ -58,9 +62,9 @@ impl Counts {
         self.evaluated == 0
     }
 
-    /// Requests that were judged and not enforced: the control.
+    /// Requests of identified clients that were judged and not enforced: the control.
     pub const fn control(&self) -> u64 {
-        self.evaluated - self.enforced
+        self.evaluated - self.enforced - self.unidentified
     }
 }
 

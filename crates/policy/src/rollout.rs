@@ -7,8 +7,8 @@
 //!    operator says so. A fall holds it for a while.
 //! 3. An emergency (an alert) holds it until an operator clears it, and overrides a mode that the
 //!    file pins.
-//! 4. Each try to reach a step is an attempt: the first, and another after each fall and each
-//!    change of its policy. Attempt `k` has to be convinced by so much more, see the gates.
+//! 4. Each try to reach a step is an attempt: the first, and another after each fall, each change
+//!    of its policy and each window that had to be begun anew. Attempt `k` has to be convinced by so much more, see the gates.
 //! 5. Evidence counts from a little after a change: until every worker has the new mode and the
 //!    records of the old one are counted.
 //!
@@ -365,7 +365,7 @@ pub enum Event {
     Approved { to: Share, reason: String },
     /// Its settings are others.
     PolicyChanged { policy: PolicyHash },
-    /// A waiver or a bound changed what the gates look at; what they have seen stands.
+    /// Evidence was lost, or a waiver changed whose counts: what was seen does not count any more.
     WindowRestarted { reason: String },
 }
 
@@ -449,7 +449,6 @@ impl RuleState {
             Event::Released { reason } => {
                 next.hold = None;
                 next.why = clip(reason);
-                next.window_unix_ms = now_unix_ms;
             }
             Event::Approved { to, .. } => next.approved = Some(*to),
             Event::PolicyChanged { policy } => {
@@ -459,7 +458,11 @@ impl RuleState {
                 next.window_unix_ms = now_unix_ms.saturating_add(millis(config.settle));
                 next.approved = None;
             }
-            Event::WindowRestarted { .. } => next.window_unix_ms = now_unix_ms,
+            Event::WindowRestarted { .. } => {
+                // Another window is another chance to be convinced, whatever the reason.
+                next.count_attempt(config);
+                next.window_unix_ms = now_unix_ms;
+            }
         }
         next.epoch = next.epoch.saturating_add(1);
         next

@@ -165,6 +165,7 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
             }),
             metrics: alert_metrics,
         },
+        control: Arc::new(rollout.clone()),
     };
     let console = Console::start(config.console.addr, console_inputs)
         .await

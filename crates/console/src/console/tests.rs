@@ -523,6 +523,7 @@ async fn it_starts_on_a_free_loopback_address_alone() {
             registry: Arc::default(),
             ready: Arc::new(Readiness::default),
             alerts: AlertInputs::closed(),
+            control: Arc::new(NoRules),
         }
     };
     for public in ["0.0.0.0:9900", "[::]:9900", "192.0.2.1:9900", "[::ffff:10.0.0.1]:9900"] {

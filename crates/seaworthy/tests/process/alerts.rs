@@ -93,6 +93,7 @@ impl Kept {
                 sink: Arc::new(keeper),
                 metrics: AlertMetrics::default(),
             },
+            control: Arc::new(seaworthy_console::control::NoRules),
         };
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let console = Console::start(addr, inputs).await.expect("a free port");

@@ -69,7 +69,7 @@ impl TelemetryReader {
             }
             let mut query = connection.prepare_cached(
                 "SELECT start_ms, rule_id, lane, name, evaluated, would_deny, denied, harm, \
-                 enforced, enforced_errors, control_errors, slow FROM evidence \
+                 enforced, enforced_errors, control_errors, slow, unidentified FROM evidence \
                  JOIN rule ON rule.id = rule_id WHERE start_ms >= ? \
                  ORDER BY start_ms, rule_id, lane",
             )?;
@@ -87,6 +87,7 @@ impl TelemetryReader {
                     enforced_errors: unsigned(row, 9)?,
                     control_errors: unsigned(row, 10)?,
                     slow: unsigned(row, 11)?,
+                    unidentified: unsigned(row, 12)?,
                 };
                 let lane = if key.2 == 0 { Lane::Current } else { Lane::Next };
                 let (start_unix_ms, rule) = (key.0, row.get(3)?);

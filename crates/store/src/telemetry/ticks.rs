@@ -222,8 +222,9 @@ impl Tick {
             denied: of(verdict == Verdict::Deny),
             harm: of(verdict == Verdict::WouldDeny && observation.success),
             enforced: of(enforced),
+            unidentified: of(!enforced && !observation.client.is_identified()),
             enforced_errors: of(failed && enforced),
-            control_errors: of(failed && !enforced),
+            control_errors: of(failed && !enforced && observation.client.is_identified()),
             slow: of(observation.marks.slow.contains(protection)),
         };
         let rule = self.rules.entry(by).or_default();

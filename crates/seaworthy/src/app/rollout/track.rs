@@ -142,7 +142,7 @@ impl Track {
             other,
             checks: part(slow, evaluated),
             enforced_5xx: part(evidence.counts.enforced_errors, enforced - denied),
-            control_5xx: part(evidence.counts.control_errors, evaluated - enforced),
+            control_5xx: part(evidence.counts.control_errors, evidence.counts.control()),
             denied: part(denied, enforced),
             dropped,
             is_red: std::mem::take(&mut self.is_red),

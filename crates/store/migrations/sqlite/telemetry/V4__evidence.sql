@@ -10,6 +10,7 @@ CREATE TABLE evidence (
     denied          INTEGER NOT NULL,
     harm            INTEGER NOT NULL,
     enforced        INTEGER NOT NULL,
+    unidentified    INTEGER NOT NULL,
     enforced_errors INTEGER NOT NULL,
     control_errors  INTEGER NOT NULL,
     slow            INTEGER NOT NULL,

@@ -47,13 +47,14 @@ fn add(
     transaction
         .prepare_cached(
             "INSERT INTO evidence (start_ms, rule_id, lane, evaluated, would_deny, denied, harm, \
-             enforced, enforced_errors, control_errors, slow) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET \
+             enforced, unidentified, enforced_errors, control_errors, slow) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET \
              evaluated = evaluated + excluded.evaluated, \
              would_deny = would_deny + excluded.would_deny, \
              denied = denied + excluded.denied, \
              harm = harm + excluded.harm, \
              enforced = enforced + excluded.enforced, \
+             unidentified = unidentified + excluded.unidentified, \
              enforced_errors = enforced_errors + excluded.enforced_errors, \
              control_errors = control_errors + excluded.control_errors, \
              slow = slow + excluded.slow",
@@ -67,6 +68,7 @@ fn add(
             integer(counts.denied),
             integer(counts.harm),
             integer(counts.enforced),
+            integer(counts.unidentified),
             integer(counts.enforced_errors),
             integer(counts.control_errors),
             integer(counts.slow),
