@@ -96,7 +96,8 @@ pub struct Baseline {
     /// [`Config::tick`].
     pub clients: Proportion,
     /// Judged requests of each client; hits were would-denies. Those that are not known by
-    /// [`Config::known_requests_min`], and those beyond [`KNOWN_MAX`], are left out.
+    /// [`Config::known_requests_min`], and those beyond [`KNOWN_MAX`], are left out; whoever makes
+    /// this leaves out waived clients, which are expected to break.
     pub by_client: Vec<(Name, Proportion)>,
 }
 
@@ -222,7 +223,7 @@ impl Watch {
 
     fn errors(&self) -> Option<Alarm> {
         let (enforced, control) = (self.enforced_5xx, self.control_5xx);
-        // Without a control there is nothing to be above of.
+        // Without a control, as at 100 %, there is nothing to be above.
         if control.total() == 0 {
             return None;
         }
@@ -266,7 +267,7 @@ impl Known {
 
 impl Denials {
     fn new(config: &Config, baseline: Proportion) -> Self {
-        // Without a baseline the bound is 1, and no rise from it can be told.
+        // Without a baseline the bound is 1. Above a half a rise would be hard to tell from it.
         let before = upper_bound(baseline, BASELINE_ALPHA).min(0.5);
         let raised = (before * config.denials_factor)
             .max(before + config.denials_rise_min.share())

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::minute::{Minute, Name};
 use super::{Gate, Look, Numbers, Percentage, Reading, Verdict, wording};
-use crate::statistics::Proportion;
+use crate::statistics::{COUNT_MAX, Proportion};
 
 /// `[gates.clients]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -127,7 +127,9 @@ impl TryFrom<Written> for Input {
             let parts = block.harmed.iter().all(|(parts, _)| (1..=PARTS).contains(parts));
             let harmed =
                 block.harmed.iter().try_fold(0u64, |sum, (_, units)| sum.checked_add(*units));
-            if !rises || !parts || harmed.is_none_or(|harmed| harmed > block.units) {
+            let fits =
+                block.units <= COUNT_MAX && harmed.is_some_and(|harmed| harmed <= block.units);
+            if !rises || !parts || !fits {
                 return Err(InputError::Block);
             }
         }

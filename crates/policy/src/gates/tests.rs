@@ -1,7 +1,10 @@
 //! The gates one by one: which counts give which verdict, and in which words.
 
+use proptest::prelude::*;
+use serde_json::json;
+
 use super::*;
-use crate::statistics::Proportion;
+use crate::statistics::{COUNT_MAX, Proportion};
 
 pub(super) fn counts(hits: u64, total: u64) -> Proportion {
     Proportion::new(hits, total).unwrap()
@@ -22,7 +25,7 @@ fn share(basis_points: u16) -> Share {
     Share::from_basis_points(basis_points).unwrap()
 }
 
-fn look(basis_points: u16) -> Look<'static> {
+pub(super) fn look(basis_points: u16) -> Look<'static> {
     Look { now: NOON, step: share(basis_points), level: 0.01, pace: &PACE }
 }
 
@@ -356,4 +359,86 @@ fn attempts_spend_alpha_and_no_more() {
     assert_eq!(level(0.01, 0), level(0.01, 1), "attempts count from 1");
     let spent: f64 = (1..=100_000).map(|attempt| level(0.01, attempt)).sum();
     assert!(spent < 0.01 && spent > 0.00999, "{spent}");
+}
+
+/// Counts as a receipt may hold them, whoever has written it: small ones, and the largest.
+fn any_counts() -> impl Strategy<Value = serde_json::Value> {
+    let total = prop_oneof![0u64..3, 0u64..100_000, Just(COUNT_MAX), 0..=COUNT_MAX];
+    (total, prop_oneof![Just(0.0), Just(1.0), 0.0f64..0.02, 0.0f64..1.0]).prop_map(
+        |(total, share)| json!({ "hits": ((total as f64 * share) as u64).min(total), "total": total }),
+    )
+}
+
+proptest! {
+    /// Inputs come from files that anyone may have edited.
+    #[test]
+    fn whatever_inputs_say_the_gates_answer_in_finite_numbers(
+        counts in prop::collection::vec(any_counts(), 11),
+        step in 0u16..=10_000,
+        attempt: u32,
+        times in prop::collection::vec(any::<i64>(), 6),
+        pace in prop::collection::vec(prop_oneof![Just(0.0), Just(f64::MAX), -1.0f64..1e6], 4),
+        units in prop_oneof![0u64..1000, Just(COUNT_MAX)],
+        lost in any::<[u64; 2]>(),
+        green: u32,
+        days: u32,
+    ) {
+        let inputs = json!({
+            "now": times[0],
+            "first": times[1],
+            "newest": times[2],
+            "step": step,
+            "attempt": attempt,
+            "pace": {
+                "minutes": green,
+                "requests_per_minute": pace[0],
+                "units_per_minute": pace[1],
+                "checks_per_minute": pace[2],
+                "enforced_per_minute": pace[3],
+            },
+            "completeness": { "dropped": lost[0], "missing_minutes": lost[1], "since": times[3] },
+            "harm_rate": { "judged": counts[0] },
+            "clients": {
+                "blocks": [
+                    { "units": units, "harmed": [] },
+                    { "units": units, "harmed": [[1, units / 4], [64, units / 2]] },
+                ],
+                "clients": [{ "client": "acme", "judged": counts[1] }],
+                "judged": counts[2],
+                "waivers": [{ "client": "zoo", "until": times[4] }],
+            },
+            "coverage": {
+                "week": counts[3],
+                "days": days,
+                "unseen": [{ "client": null, "route": "GET /", "requests": lost[0] }],
+            },
+            "latency": { "checks": counts[4] },
+            "errors": {
+                "enforced": counts[5], "control": counts[6], "control_before": counts[7],
+            },
+            "assignment": { "clients": counts[8] },
+            "soak": {
+                "green_minutes": green,
+                "newest_complete": times[5],
+                "last_break": { "minute": times[3], "cause": "red" },
+            },
+            "calibration": { "predicted": counts[9], "denied": counts[10] },
+        });
+        let mut inputs: Inputs = serde_json::from_value(inputs).unwrap();
+        for is_whole in [false, true] {
+            if is_whole {
+                inputs.completeness = completeness::Input::default();
+            }
+            let readings = judge(&GatesConfig::default(), &inputs);
+            prop_assert!(readings.is_sorted_by(|one, next| one.gate < next.gate));
+            for reading in readings {
+                for (name, value) in reading.numbers.iter() {
+                    prop_assert!(value.is_finite(), "{name} of {reading:?}");
+                }
+                prop_assert!(reading.sentence.len() < 400, "{}", reading.sentence);
+                let waits = reading.waits_for.is_some();
+                prop_assert!(waits || reading.verdict != Verdict::Inconclusive, "{reading:?}");
+            }
+        }
+    }
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::gates::minute::{ClientMinute, Name};
-use crate::gates::tests::{NOON, counts};
-use crate::gates::{Gate, GatesConfig, Reading, Verdict, all_pass, judge};
+use crate::gates::tests::{NOON, counts, look};
+use crate::gates::{Gate, GatesConfig, Look, Reading, Verdict, all_pass, judge};
 use crate::statistics::draws::Draws;
 
 fn name(text: &str) -> Name {
@@ -365,38 +365,30 @@ fn a_flood_of_clients_is_bounded_and_keeps_the_broken_one() {
 #[test]
 fn clients_that_are_harmed_as_much_as_p0_pass_at_most_alpha_of_the_time() {
     let (runs, minutes) = (300, 300);
-    let mut config = GatesConfig::default();
-    config.clients.p0 = "5%".parse().unwrap();
-    config.alpha = "20%".parse().unwrap();
-    // Never FAIL by majority here: it is the capital that is tested.
-    config.clients.requests_min = u64::MAX;
+    // A majority never fails it here: it is the capital that is tested.
+    let config = clients::Config { p0: "5%".parse().unwrap(), requests_min: u64::MAX };
+    let look = Look { level: 0.1, ..look(0) };
     let passed = |chance: f64| {
         let mut draws = Draws(21);
         let passed = (0..runs).filter(|_| {
-            let mut window = Window::begin(start(0)).unwrap();
-            (0..minutes).any(|minute| {
+            let mut input = clients::Input::default();
+            (0..minutes).any(|_| {
                 // Half of the clients are harmed wholly or not at all, half of them in part.
-                let clients: Vec<_> = (0..8)
+                let parts: Vec<_> = (0..8)
                     .map(|client| {
-                        let judged = if client % 2 == 0 {
-                            counts(u64::from(draws.happens(chance)), 1)
-                        } else {
-                            counts(draws.binomial(7, chance), 7)
-                        };
-                        let client = name(&format!("c{client}"));
-                        ClientMinute { client, standing: Standing::Control, judged }
+                        let total = if client % 2 == 0 { 1 } else { 7 };
+                        let judged = counts(draws.binomial(total, chance), total);
+                        (name(&format!("c{client}")), judged)
                     })
                     .collect();
-                let minute = RuleMinute { minute: at(minute), clients: &clients, ..QUIET };
-                window.observe(&minute).unwrap();
-                let readings = judge(&config, window.inputs(minute.minute, covered()));
-                verdict(&readings, Gate::Clients) == Verdict::Pass
+                input.observe(parts.into_iter(), Proportion::NONE);
+                clients::judge(&config, &look, &input).verdict == Verdict::Pass
             })
         });
         passed.count() as f64 / f64::from(runs)
     };
     let at_p0 = passed(0.05);
-    assert!(at_p0 <= crate::gates::level(0.2, 1), "{at_p0} passed");
+    assert!(at_p0 <= look.level, "{at_p0} passed");
     let at_a_tenth = passed(0.005);
     assert!(at_a_tenth > 0.95, "{at_a_tenth} passed at a tenth of p0");
 }
