@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use seaworthy_console::control::NoRules;
 use seaworthy_console::live::{
     GatewayView, LiveView, LiveWindow, RuleView, UpstreamView, WINDOW_S,
 };

@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::control::NoRules;
 use crate::live::{GatewayView, LiveWindow, RuleView, UpstreamView};
 use crate::readiness::ReadyCheck;
 
@@ -53,6 +54,7 @@ impl Running {
             registry: Arc::new(registry),
             ready: Arc::new(readiness),
             alerts,
+            control: Arc::new(NoRules),
         };
         let console = Console::start(loopback(0), inputs).await.unwrap();
         Self { console, live: publish, ready }
