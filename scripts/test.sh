@@ -22,10 +22,11 @@ packages=(
     libc6-dev    # the C headers and start files for both
     prometheus   # promtool, the judge of what /metrics prints
     chromium     # opens the console's pages in their tests
-    openssl      # signs an alert as docs/alerts.md shows it
+    openssl      # signs an alert, and verifies a checkpoint of the audit log, as the manual shows
     curl         # sends it
     prometheus-alertmanager # posts alerts, and tries again, in their test
     redis-server # shares the modes of a fleet in its tests
+    python3      # computes the audit log's roots, as the manual shows it
 )
 
 quick=no

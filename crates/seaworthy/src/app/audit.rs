@@ -64,7 +64,7 @@ impl Auditor {
         }
     }
 
-    /// The ledger, where there is one.
+    /// What modes and receipts are committed to; `None` while it cannot be opened.
     pub(super) fn ledger(&self) -> Option<Ledger> {
         match &*self.state.borrow() {
             State::Open(ledger) => Some(ledger.clone()),

@@ -69,12 +69,13 @@ const CONSUMERS: &str = "docs/consumers.md";
 const LEARN: &str = "docs/request-schema.md";
 const CORE_RULE_SET: &str = "docs/core-rule-set.md";
 const ALERTS: &str = "docs/alerts.md";
+const AUDIT: &str = "docs/audit.md";
 const FLEET: &str = "docs/fleet.md";
 
-/// Why the commands that sign by hand are not run here.
-const BY_HAND: &str = "it needs a shell; `alerts.rs` beside this runs it, with OpenSSL and curl";
+/// Why the commands that sign and verify by hand are not run here one by one.
+const BY_HAND: &str = "it needs a shell; `alerts.rs` and `audit.rs` beside this run it";
 
-const COMMANDS: [(&str, &str, Fate); 39] = [
+const COMMANDS: [(&str, &str, Fate); 52] = [
     (README, "cargo run --release -- demo", Fate::Parsed),
     (README, "cargo run --release -- serve --upstream http://127.0.0.1:3000", Fate::Parsed),
     (README, "./scripts/test.sh", Fate::NotRun("it runs this test")),
@@ -189,6 +190,43 @@ const COMMANDS: [(&str, &str, Fate); 39] = [
         ALERTS,
         r#"curl -i --data-binary @delivery.json -H "X-Grafana-Alerting-Timestamp: $at" -H "X-Grafana-Alerting-Signature: $signature" http://127.0.0.1:9900/api/v1/hooks/alerts"#,
         Fate::NotRun(BY_HAND),
+    ),
+    (AUDIT, "seaworthy audit tail", Fate::Parsed),
+    (AUDIT, "seaworthy audit show 0", Fate::Parsed),
+    (AUDIT, "seaworthy audit verify", Fate::Parsed),
+    (AUDIT, "seaworthy audit prove 0", Fate::Parsed),
+    (AUDIT, "seaworthy audit export --json", Fate::Parsed),
+    (AUDIT, "seaworthy audit verify --checkpoints /mnt/elsewhere/audit.checkpoints", Fate::Parsed),
+    (
+        AUDIT,
+        "seaworthy audit verify audit.jsonl --checkpoints audit.checkpoints --public-key audit.pub",
+        Fate::Parsed,
+    ),
+    (
+        AUDIT,
+        r"(printf '\0'; seaworthy audit export | head -n 1 | tr -d '\n') | sha256sum",
+        Fate::NotRun(BY_HAND),
+    ),
+    (AUDIT, "head -n 5 audit.checkpoints > text", Fate::NotRun(BY_HAND)),
+    (
+        AUDIT,
+        "sed -n 7p audit.checkpoints | cut -d ' ' -f 3 | base64 -d | tail -c 64 > signature",
+        Fate::NotRun(BY_HAND),
+    ),
+    (
+        AUDIT,
+        r"(printf '\060\052\060\005\006\003\053\145\160\003\041\000'; cut -d + -f 3- audit.pub | base64 -d | tail -c 32) > key.der",
+        Fate::NotRun(BY_HAND),
+    ),
+    (
+        AUDIT,
+        "openssl pkeyutl -verify -pubin -keyform DER -inkey key.der -rawin -in text -sigfile signature",
+        Fate::NotRun(BY_HAND),
+    ),
+    (
+        AUDIT,
+        "cargo run --release -p seaworthy-store --example ledger_speed -- DIR",
+        Fate::NotRun("a time is no test: it is measured in a release build on a quiet machine"),
     ),
 ];
 

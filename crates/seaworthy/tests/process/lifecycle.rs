@@ -15,12 +15,12 @@ use crate::harness::ask::{body, get, metric, until};
 use crate::harness::client::{PATIENCE, read_replies};
 use crate::harness::{Gateway, Process, seaworthy, serve};
 
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
 /// A service that answers every request at once.
-async fn service() -> SocketAddr {
+pub(crate) async fn service() -> SocketAddr {
     static OPEN: Semaphore = Semaphore::const_new(Semaphore::MAX_PERMITS);
     service_behind(&OPEN).await
 }

@@ -5,6 +5,7 @@
 
 mod alertmanager;
 mod alerts;
+mod audit;
 mod documented;
 mod harness;
 mod lifecycle;

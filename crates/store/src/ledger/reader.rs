@@ -16,7 +16,7 @@ use super::note::{LogId, PublicKey};
 use crate::error::StoreError;
 use crate::sqlite::Readers;
 
-/// Leaves that one query returns at most.
+/// Leaves that one query returns at most, whatever is asked for.
 const LEAVES_AT_ONCE: u32 = 1000;
 
 /// A cheap handle. Its queries block for as long as SQLite takes.
@@ -93,7 +93,7 @@ impl LedgerReader {
         Ok(LogSummary { public_key, leaves, checkpoint_size, checkpoint })
     }
 
-    /// The newest `count` leaves, oldest first.
+    /// The newest `count` leaves, oldest first, a thousand at most.
     pub fn tail(&self, count: u32) -> Result<Vec<LeafRow>, StoreError> {
         self.read(|connection| {
             let mut rows: Vec<LeafRow> = connection
@@ -108,7 +108,7 @@ impl LedgerReader {
         })
     }
 
-    /// Leaves from `seq` on, [`LEAVES_AT_ONCE`] at most.
+    /// Leaves from `seq` on, a thousand at most.
     pub fn leaves_from(&self, seq: u64) -> Result<Vec<LeafRow>, StoreError> {
         let Ok(seq) = i64::try_from(seq) else { return Ok(Vec::new()) };
         self.read(|connection| {

@@ -125,6 +125,11 @@ impl Writer {
         if let Err(error) = self.checkpoints.sync() {
             tracing::warn!(%error, "closed with checkpoints that the disk may not have");
         }
+        // So that the file alone is the whole ledger, for whoever copies it.
+        let whole = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        if let Err(error) = whole {
+            tracing::debug!(%error, "the ledger's newest changes are in its write-ahead log");
+        }
         drop(self);
         drop(ended);
     }
