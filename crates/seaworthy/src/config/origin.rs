@@ -113,6 +113,7 @@ impl Config {
                 add(&format!("route[{index}].protect.{name}"), protect[name].clone());
             }
         }
+        add("rollout", value_of(&self.rollout));
         add("announce", value_of(&self.announce));
         add("learn", value_of(&self.learn));
         add("log", value_of(&self.log));

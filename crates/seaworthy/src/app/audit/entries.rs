@@ -179,7 +179,9 @@ mod tests {
     #[test]
     fn every_section_is_in_it() {
         let ConfigText(text) = text(CONFIG, SECRET);
-        for key in ["announce.enabled", "learn.enabled", "consumers.", "route[0].sunset"] {
+        for key in
+            ["announce.enabled", "learn.enabled", "consumers.", "rollout.", "route[0].sunset"]
+        {
             assert!(text.lines().any(|line| line.starts_with(key)), "{key}");
         }
     }
