@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
+use seaworthy_console::control::RuleStanding;
 pub use seaworthy_console::live::LiveView;
 use seaworthy_console::{AlertInputs, AlertMetrics, Console, ConsoleInputs, Readiness, ReadyCheck};
 use seaworthy_policy::names::Names;
@@ -217,6 +218,11 @@ impl Running {
     /// What happens right now, published once a second.
     pub fn live(&self) -> watch::Receiver<Arc<LiveView>> {
         self.live.clone()
+    }
+
+    /// Where the rules stand, whenever that changes.
+    pub fn rules(&self) -> watch::Receiver<Arc<Vec<RuleStanding>>> {
+        self.rollout.view()
     }
 
     /// The live view once it has counted everything up to now: two turns of the second hand.

@@ -1,6 +1,7 @@
 //! `seaworthy demo`: the help desk service, the gateway before it, and clients of five tenants,
 //! until it is stopped. What happens is shown on one screen, or as JSON at the end.
 
+mod fast;
 mod screen;
 
 use std::io::IsTerminal as _;
@@ -12,6 +13,7 @@ use anyhow::Context as _;
 use seaworthy_console::live::LiveView;
 use seaworthy_demo::{Clients, ClientsConfig, ClientsReport, Service, ServiceConfig};
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::{StartError, serve};
 use crate::config::{Fetched, Flags, Inputs};
@@ -33,11 +35,17 @@ const CONSOLE_PORT: u16 = 9900;
 pub struct DemoOptions {
     /// Ends by itself after this long; otherwise at a signal.
     pub duration: Option<Duration>,
-    /// Requests a second of all clients together.
-    pub rate: f64,
+    /// Requests a second of all clients together; more in a fast rollout, whose gates need them.
+    pub rate: Option<f64>,
     /// Prints the summary as JSON at the end, and nothing else.
     pub json: bool,
+    /// Shows a rollout in which minutes are seconds.
+    pub fast_rollout: bool,
 }
+
+/// Requests a second where nobody says.
+const RATE: f64 = 50.0;
+const RATE_FAST: f64 = 400.0;
 
 /// What the demo showed, for `--json`.
 #[derive(Debug, Serialize)]
@@ -45,17 +53,23 @@ struct Summary<'a> {
     #[serde(flatten)]
     live: &'a LiveView,
     clients: ClientsReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout: Option<fast::Story>,
 }
 
-/// Runs the demo.
-pub fn run(options: &DemoOptions) -> Result<(), StartError> {
+/// Runs the demo. Returns whether everything was seen that was to be.
+pub fn run(options: &DemoOptions) -> Result<bool, StartError> {
     serve::runtime()?.block_on(async {
         let dir = Folder::create().context("failed to make a temporary folder")?;
         let service = Service::start(ServiceConfig::default())
             .await
             .context("failed to start the help desk service")?;
         let file = dir.path.join("seaworthy.toml");
-        std::fs::write(&file, CONFIG).context("failed to write the demo's config")?;
+        let config = match options.fast_rollout {
+            true => format!("{CONFIG}{}", fast::CONFIG),
+            false => CONFIG.to_owned(),
+        };
+        std::fs::write(&file, config).context("failed to write the demo's config")?;
         let running = super::start(Inputs {
             file: Some(file),
             env: env(),
@@ -71,7 +85,7 @@ pub fn run(options: &DemoOptions) -> Result<(), StartError> {
         let clients = Clients::start(ClientsConfig {
             gateway: running.traffic(),
             seed: SEED,
-            rate: options.rate,
+            rate: options.rate.unwrap_or(if options.fast_rollout { RATE_FAST } else { RATE }),
         })
         .context("failed to start the clients")?;
 
@@ -81,26 +95,52 @@ pub fn run(options: &DemoOptions) -> Result<(), StartError> {
             service: service.addr(),
         };
         let ended = end(options.duration);
-        if options.json {
-            ended.await;
-        } else {
-            let live = running.live();
-            tokio::select! {
-                () = screen::show(live, addresses, std::io::stdout().is_terminal()) => {}
-                () = ended => {}
+        let story = watch::Sender::new(fast::Story::default());
+        let told = async {
+            if !options.fast_rollout {
+                return std::future::pending().await;
             }
+            let tell = |event: &str| {
+                if !options.json {
+                    screen::event(event);
+                }
+            };
+            fast::watch(&running, &story, tell).await
+        };
+        let shown = async {
+            if options.json {
+                return std::future::pending().await;
+            }
+            // A story is told line by line; the table would wipe it away.
+            let is_screen = std::io::stdout().is_terminal() && !options.fast_rollout;
+            screen::show(running.live(), addresses, is_screen).await;
+        };
+        tokio::select! {
+            told = told => told.context("the rollout could not be shown")?,
+            () = shown => {}
+            () = ended => {}
         }
         let clients = clients.stop().await;
         let live = running.settled().await;
         running.stop().await;
         service.shutdown().await;
+        let mut story = options.fast_rollout.then(|| story.borrow().clone());
+        if let Some(story) = &mut story {
+            let data = dir.path.join("data");
+            let audited = tokio::task::spawn_blocking(move || fast::audit(&data)).await;
+            story.audit = Some(audited.context("the audit log was not verified")??);
+        }
+        let is_whole = story.as_ref().is_none_or(fast::Story::is_whole);
         if options.json {
-            let summary = Summary { live: &live, clients };
+            let summary = Summary { live: &live, clients, rollout: story };
             println!("{}", serde_json::to_string_pretty(&summary).context("to write JSON")?);
         } else {
             screen::last_words(&live);
+            if let Some(story) = &story {
+                screen::end_of(story);
+            }
         }
-        Ok(())
+        Ok(is_whole)
     })
 }
 
@@ -112,6 +152,7 @@ pub fn env() -> Vec<(String, String)> {
         ("HELPDESK_AUTHZ", AUTHZ),
         ("HELPDESK_API_KEYS", API_KEYS),
         ("HELPDESK_WEBHOOK_SECRET", seaworthy_demo::WEBHOOK_SECRET),
+        (fast::ALERTS_VARIABLE, fast::ALERTS_SECRET),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .to_vec()

@@ -135,6 +135,11 @@ impl Rollout {
         (Self { messages: send, view }, task)
     }
 
+    /// Where the rules stand, whenever that changes.
+    pub(super) fn view(&self) -> watch::Receiver<Arc<Vec<RuleStanding>>> {
+        self.view.clone()
+    }
+
     /// Hands over evidence. Where the engine is so far behind that there is no room, it is gone,
     /// and the engine sees the gap.
     pub(super) fn flushed(&self, flushed: Flushed) {

@@ -9,7 +9,7 @@ use super::Answer;
 use crate::app;
 use crate::app::demo::DemoOptions;
 use crate::config::LogFormat;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 
 /// Show everything on a built-in service with synthetic clients
 #[derive(Debug, Args)]
@@ -18,19 +18,28 @@ Examples:
   seaworthy demo
   seaworthy demo --rate 200
   seaworthy demo --duration 30s --json
+  seaworthy demo --fast-rollout
 
 It starts a help desk service, the gateway before it, the console, and clients of five tenants:
-most behave, one is sloppy, one is hostile. It keeps nothing.")]
+most behave, one is sloppy, one is hostile. It keeps nothing.
+
+With --fast-rollout minutes are seconds: a rule climbs to all clients on evidence, one that would
+break a tenant is held, an alert demotes one, and every receipt is decided again. It ends when all of
+that has been seen, with exit code 0, or at the end of --duration, with 2 where it has not.")]
 pub(super) struct Demo {
     /// End after this time, such as 30s; without it, at Ctrl-C
     #[arg(long, value_name = "TIME")]
     duration: Option<Period>,
-    /// Requests a second of all clients together, from 0.1 to 5000
-    #[arg(long, value_name = "N", default_value_t = 50.0, value_parser = rate)]
-    rate: f64,
+    /// Requests a second of all clients together, from 0.1 to 5000; 50, or 400 with --fast-rollout,
+    /// where nothing is said
+    #[arg(long, value_name = "N", value_parser = rate)]
+    rate: Option<f64>,
     /// Print the summary as JSON at the end, and nothing else
     #[arg(long)]
     json: bool,
+    /// Show rules climb, be held and be demoted, in seconds for minutes
+    #[arg(long)]
+    fast_rollout: bool,
 }
 
 /// What the synthetic clients can do.
@@ -47,11 +56,13 @@ impl Demo {
     pub(super) fn run(self) -> Result<Answer, Failure> {
         // The screen is the demo's; what the log would say of its clients is on it.
         app::log::start(LogFormat::Auto, "error");
-        app::demo::run(&DemoOptions {
+        let is_whole = app::demo::run(&DemoOptions {
             duration: self.duration.map(Period::as_duration),
             rate: self.rate,
             json: self.json,
+            fast_rollout: self.fast_rollout,
         })?;
-        Ok(Answer::ok(String::new()))
+        let exit = if is_whole { Exit::Ok } else { Exit::NoVerdict };
+        Ok(Answer::new(String::new(), exit))
     }
 }

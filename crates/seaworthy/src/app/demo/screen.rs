@@ -7,6 +7,8 @@ use std::sync::Arc;
 use seaworthy_console::live::{LiveView, RuleView};
 use tokio::sync::watch;
 
+use super::fast::Story;
+
 /// Where everything of the demo listens.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Addresses {
@@ -48,6 +50,21 @@ pub(super) async fn show(
 pub(super) fn last_words(view: &LiveView) {
     println!("\n{}", table(&view.rules));
     println!("{}", line(view));
+}
+
+/// One thing that happened to a rule.
+pub(super) fn event(event: &str) {
+    println!("  » {event}");
+}
+
+/// What a fast rollout has shown.
+pub(super) fn end_of(story: &Story) {
+    if let Some(audit) = &story.audit {
+        println!("{audit}");
+    }
+    for what in story.missing() {
+        println!("not seen: {what}");
+    }
 }
 
 fn header(addresses: Addresses) -> String {
