@@ -11,7 +11,7 @@ use seaworthy_policy::rollout::{Event, Standing};
 use super::audit::Auditor;
 use super::book::Book;
 use super::compile::Rule;
-use super::rollout::{Note, Rollout};
+use super::rollout::{Happening, Rollout};
 use crate::config::Config;
 
 /// Who may send alerts; `None` where the config names nobody.
@@ -39,23 +39,23 @@ impl Demoter {
         let ids: Vec<[u8; 32]> = demotions.iter().map(|demotion| demotion.alert.id.0).collect();
         let known = self.known(ids).await;
         let mut outcomes = Vec::with_capacity(demotions.len());
-        let mut notes = Vec::new();
-        // What asks for nothing new has no note, so that nothing waits for the disk.
+        let mut happenings = Vec::new();
+        // What has had its effect does not happen again, and nothing waits for the disk.
         for (demotion, is_known) in demotions.iter().zip(known) {
             outcomes.push(if is_known {
                 Outcome::Known
             } else {
-                self.take_one(demotion, &mut notes)
+                self.take_one(demotion, &mut happenings)
             });
         }
-        if !notes.is_empty() && !self.rollout.happened(notes).await {
+        if !happenings.is_empty() && !self.rollout.happened(happenings).await {
             let why = "the rules are in warn, and the ledger cannot write that down".to_owned();
             return Err(NotKept(why));
         }
         Ok(Taken(outcomes))
     }
 
-    fn take_one(&self, demotion: &Demotion, notes: &mut Vec<Note>) -> Outcome {
+    fn take_one(&self, demotion: &Demotion, happenings: &mut Vec<Happening>) -> Outcome {
         let covered: Vec<Rule> = self
             .book
             .rules()
@@ -81,7 +81,13 @@ impl Demoter {
                 if changed.before.as_ref().is_some_and(was) {
                     outcome = Outcome::Demoted;
                 }
-                notes.push(Note::alerted(changed, lane, &actor, demotion.alert.id.0));
+                happenings.push(Happening {
+                    changed,
+                    lane,
+                    event: event.clone(),
+                    actor: actor.clone(),
+                    delivery: demotion.alert.id.0,
+                });
             }
         }
         outcome

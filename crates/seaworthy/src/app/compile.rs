@@ -2,7 +2,6 @@
 //! their state (buckets, counters) over a reload, upstreams their health and connections.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::Method;
 use jiff::Timestamp;
@@ -26,9 +25,6 @@ use seaworthy_proxy::{
 use super::book::Standings;
 use super::{announce, tls};
 use crate::config::{Announce, Config, HostPolicy, Protocol};
-
-/// What a check may take before it counts as slow.
-const CHECK_BUDGET: Duration = Duration::from_millis(1);
 
 /// A compiled rule, kept to be used again by the next config.
 #[derive(Clone)]
@@ -128,7 +124,7 @@ pub(crate) fn compile(
         routes,
         operations,
         modes,
-        check_budget: CHECK_BUDGET,
+        check_budget: config.gates.latency.budget.as_duration(),
         upstreams: Arc::new(upstreams(config, before.map(|(_, upstreams)| upstreams))?),
         limits: ConnectionLimits {
             timeout_head: listen.head_timeout.as_duration(),

@@ -128,7 +128,8 @@ pub fn run(options: &DemoOptions) -> Result<bool, StartError> {
         if let Some(story) = &mut story {
             let data = dir.path.join("data");
             let audited = tokio::task::spawn_blocking(move || fast::audit(&data)).await;
-            story.audit = Some(audited.context("the audit log was not verified")??);
+            let (audit, receipts) = audited.context("the audit log was not verified")??;
+            (story.audit, story.receipts) = (Some(audit), receipts);
         }
         let is_whole = story.as_ref().is_none_or(fast::Story::is_whole);
         if options.json {

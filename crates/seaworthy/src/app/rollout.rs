@@ -33,7 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub(super) use self::journal::Journal;
-pub(super) use self::journal::Note;
+use self::journal::Note;
 use self::track::{Before, LANES, Of, Scale, Track};
 use super::audit::Auditor;
 use super::book::{Book, Changed, NotChanged, Standings};
@@ -46,12 +46,22 @@ pub(super) struct Flushed {
     pub(super) fresh: Vec<FreshEvidence>,
 }
 
+/// What an alert has done to a version of a rule, at once.
+pub(super) struct Happening {
+    pub(super) changed: Changed,
+    pub(super) lane: Lane,
+    pub(super) event: Event,
+    pub(super) actor: String,
+    /// What tells this alert from others.
+    pub(super) delivery: [u8; 32],
+}
+
 /// What the engine is told.
 enum Message {
     Flushed(Flushed),
     Asked(control::Request, oneshot::Sender<Result<Done, Refused>>),
     /// Already in force; to be written down.
-    Happened(Vec<Note>, oneshot::Sender<bool>),
+    Happened(Vec<Happening>, oneshot::Sender<bool>),
     /// A config was put in force.
     Config {
         rollout: RolloutConfig,
@@ -157,9 +167,9 @@ impl Rollout {
     }
 
     /// Writes down what is in force already; whether it is durable when this returns.
-    pub(super) async fn happened(&self, notes: Vec<Note>) -> bool {
+    pub(super) async fn happened(&self, happenings: Vec<Happening>) -> bool {
         let (answer, written) = oneshot::channel();
-        let sent = self.messages.send(Message::Happened(notes, answer)).await;
+        let sent = self.messages.send(Message::Happened(happenings, answer)).await;
         sent.is_ok() && written.await.unwrap_or(false)
     }
 
@@ -261,16 +271,18 @@ impl Engine {
                     continue;
                 }
             };
+            let mut seen = true;
             match message {
                 None => return,
-                Some(Message::Flushed(flushed)) => self.take(flushed).await,
+                Some(Message::Flushed(flushed)) => seen = self.take(flushed).await,
                 Some(Message::Asked(request, answer)) => {
                     let done = self.command(request).await;
                     if answer.send(done).is_err() {
                         tracing::debug!("who asked for a change did not wait for the answer");
                     }
                 }
-                Some(Message::Happened(notes, answer)) => {
+                Some(Message::Happened(happenings, answer)) => {
+                    let notes = happenings.into_iter().map(|one| self.alerted(one)).collect();
                     self.journal.note(notes);
                     self.journal.write().await;
                     if answer.send(self.journal.is_written()).is_err() {
@@ -291,19 +303,22 @@ impl Engine {
                 }
             }
             self.follow();
-            self.show();
+            if seen {
+                self.show();
+            }
         }
     }
 
-    /// Takes up what the pump has handed over, and moves what has to be moved.
-    async fn take(&mut self, flushed: Flushed) {
+    /// Takes up what the pump has handed over, and moves what has to be moved. Returns whether
+    /// anything is to be seen of it.
+    async fn take(&mut self, flushed: Flushed) -> bool {
         for fresh in &flushed.fresh {
             let name = self.names.rules()[usize::from(fresh.rule.0)].to_string();
             if let Some(track) = self.tracks.get_mut(&(name, fresh.lane)) {
                 track.second(fresh.start_unix_ms, &fresh.counts, &fresh.clients);
             }
         }
-        self.fall().await;
+        let fell = self.fall().await;
         let whole = self.scale.minute(flushed.now_unix_ms - LATE_MS);
         let first = match self.newest {
             Some(newest) => Minute(newest.0 + 1),
@@ -324,6 +339,7 @@ impl Engine {
         } else if self.newest.is_none() {
             self.newest = Some(whole);
         }
+        fell || first < whole
     }
 
     /// Takes up one whole tick for all rules.
@@ -358,14 +374,7 @@ impl Engine {
         seen_unix_ms: Option<i64>,
     ) {
         let number = track::number(client);
-        let rules = self.book.rules();
-        for ((rule, _), track) in &mut self.tracks {
-            let own = rules.iter().find(|known| known.name.to_string() == *rule);
-            let own = own.and_then(|known| known.name.route.as_deref());
-            let own = own.map(|name| self.names.intern_route(name));
-            if !track::concerns(own, route) {
-                continue;
-            }
+        for track in self.tracks.values_mut().filter(|track| track.concerns(route)) {
             let is_counted = match seen_unix_ms {
                 Some(seen) => seen >= track.of.window_unix_ms,
                 None => minute >= self.scale.first_whole(track.of.window_unix_ms),
@@ -401,8 +410,15 @@ impl Engine {
                     },
                 );
                 let waivers = self.journal.waivers(&name, &self.scale);
-                let track =
-                    Track::begin(state, &self.rollout, &self.gates, &self.scale, waivers, kept);
+                let route = rule.name.route.as_deref().map(|name| self.names.intern_route(name));
+                let track = Track::begin(
+                    (state, route),
+                    &self.rollout,
+                    &self.gates,
+                    &self.scale,
+                    waivers,
+                    kept,
+                );
                 self.tracks.insert(key, track);
             }
         }
@@ -423,13 +439,14 @@ impl Engine {
         Some((inputs, readings))
     }
 
-    /// Lets every rule fall whose alarm went off.
-    async fn fall(&mut self) {
+    /// Lets every rule fall whose alarm went off; whether there was one.
+    async fn fall(&mut self) -> bool {
         let alarmed: Vec<_> = self
             .tracks
             .iter_mut()
             .filter_map(|(key, track)| Some((key.clone(), track.alarm.take()?)))
             .collect();
+        let fell = !alarmed.is_empty();
         for (key, alarm) in alarmed {
             let event = Event::Fell { cause: alarm.sentence.clone() };
             let (inputs, readings) = self.read(&key).unzip();
@@ -451,6 +468,16 @@ impl Engine {
                 Err(error) => tracing::debug!(rule = key.0, %error, "it did not fall"),
             }
         }
+        fell
+    }
+
+    /// What is written of an alert's effect.
+    fn alerted(&mut self, happening: Happening) -> Note {
+        let Happening { changed, lane, event, actor, delivery } = happening;
+        let key = (changed.rule.clone(), lane);
+        let (inputs, readings) = self.read(&key).unzip();
+        let receipt = self.receipt(&key, &changed, event, &actor, inputs, readings, None);
+        Note::alerted(changed, lane, receipt, &actor, delivery)
     }
 
     /// Promotes every rule that its gates let climb.

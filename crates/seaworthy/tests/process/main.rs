@@ -7,5 +7,6 @@ mod alertmanager;
 mod alerts;
 mod audit;
 mod documented;
+mod fast_rollout;
 mod harness;
 mod lifecycle;

@@ -54,6 +54,8 @@ pub(super) struct Story {
     /// Every change of a mode, in its order.
     pub(super) moves: Vec<Move>,
     pub(super) audit: Option<Audit>,
+    /// The receipts as they are stored, newest first: each can be verified by itself.
+    pub(super) receipts: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -169,8 +171,13 @@ pub(super) async fn watch(
             }
         }
         look(&standings, &modes, story, &tell);
-        let climbed = story.borrow().climbed.clone();
-        if let (Some(climbed), None) = (climbed, story.borrow().demoted.clone())
+        // Copies: a borrow that lasts would keep the story from being told.
+        let (climbed, is_demoted) = {
+            let story = story.borrow();
+            (story.climbed.clone(), story.demoted.is_some())
+        };
+        if let Some(climbed) = climbed
+            && !is_demoted
             && let Some(rule) = to_demote(&standings, &climbed.rule)
         {
             let demoted = alert(running, &rule).await?;
@@ -194,7 +201,11 @@ fn look(
     for standing in standings.iter().filter(|standing| standing.setting == ModeSetting::Auto) {
         let rule = standing.rule.clone();
         let is_top = standing.current.mode == Mode::Enforce(Share::ALL);
-        if is_top && story.borrow().climbed.is_none() {
+        let (has_climbed, is_held) = {
+            let story = story.borrow();
+            (story.climbed.is_some(), story.held.is_some())
+        };
+        if is_top && !has_climbed {
             let modes = modes.get(&rule).map(|(_, all)| all.clone()).unwrap_or_default();
             story.send_modify(|story| story.climbed = Some(Climbed { rule, modes }));
             continue;
@@ -205,7 +216,7 @@ fn look(
             .iter()
             .find(|reading| reading.gate == Gate::Clients && reading.verdict == Verdict::Fail);
         if let Some(broken) = broken
-            && story.borrow().held.is_none()
+            && !is_held
         {
             tell(&format!("{rule}: held at {}, {}", standing.current.mode, broken.sentence));
             let (mode, sentence) = (standing.current.mode, broken.sentence.clone());
@@ -283,8 +294,8 @@ async fn alert(running: &Running, rule: &str) -> anyhow::Result<Demoted> {
     Ok(Demoted { rule: rule.to_owned(), from, to, why, took_ms })
 }
 
-/// Verifies the log in `dir`, and every receipt from its text alone.
-pub(super) fn audit(dir: &Path) -> anyhow::Result<Audit> {
+/// Verifies the log in `dir`, and every receipt from its text alone. Returns the receipts as well.
+pub(super) fn audit(dir: &Path) -> anyhow::Result<(Audit, Vec<String>)> {
     let reader = LedgerReader::open_read_only(dir)?;
     let entries = reader.summary()?.leaves;
     let mut fault = match ledger::verify(dir, &VerifyOptions::default())? {
@@ -306,7 +317,8 @@ pub(super) fn audit(dir: &Path) -> anyhow::Result<Audit> {
             }
         }
     }
-    Ok(Audit { entries, sound, receipts: rows.len(), receipts_right, fault })
+    let audit = Audit { entries, sound, receipts: rows.len(), receipts_right, fault };
+    Ok((audit, rows.into_iter().map(|row| row.receipt).collect()))
 }
 
 fn millis(duration: Duration) -> u64 {

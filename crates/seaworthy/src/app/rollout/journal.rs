@@ -29,7 +29,7 @@ const KEPT_MAX: usize = 10_000;
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// One thing that happened, with all that is written of it.
-pub(crate) struct Note {
+pub(super) struct Note {
     entry: Option<Entry>,
     operations: Vec<Write>,
 }
@@ -105,8 +105,15 @@ impl Note {
     }
 
     /// An alert has demoted a version of a rule, or holds it where it is.
-    pub(crate) fn alerted(changed: Changed, lane: Lane, actor: &str, delivery: [u8; 32]) -> Self {
-        let mut note = Self::moved(Action::AlertDemote, changed, lane, None, actor);
+    pub(super) fn alerted(
+        changed: Changed,
+        lane: Lane,
+        receipt: Option<Receipt>,
+        actor: &str,
+        delivery: [u8; 32],
+    ) -> Self {
+        let mut note = Self::moved(Action::AlertDemote, changed, lane, receipt.as_ref(), actor);
+        note.operations.extend(receipt.map(|receipt| Write::Receipt(Box::new(receipt))));
         note.operations.push(Write::Delivery(delivery));
         note
     }

@@ -37,6 +37,8 @@ pub(super) struct Before {
 pub(super) struct Track {
     /// What the state was when this began: with another one it begins anew.
     pub(super) of: Of,
+    /// The route whose requests alone it judges.
+    route: Option<RouteId>,
     window: Window,
     pub(super) pairs: Pairs,
     pub(super) before: Before,
@@ -92,7 +94,7 @@ pub(super) fn name(one: &ClientEvidence) -> Name {
 
 impl Track {
     pub(super) fn begin(
-        state: &RuleState,
+        (state, route): (&RuleState, Option<RouteId>),
         config: &RolloutConfig,
         gates: &GatesConfig,
         scale: &Scale,
@@ -117,6 +119,7 @@ impl Track {
         let watch = matches!(state.mode, Mode::Enforce(_)).then(|| before.watch(&gates.alarm));
         Self {
             of: Of::state(state),
+            route,
             window,
             pairs,
             before,
@@ -194,6 +197,11 @@ impl Track {
         }
     }
 
+    /// Whether requests of `route` are among those that it judges.
+    pub(super) fn concerns(&self, route: RouteId) -> bool {
+        self.route.is_none_or(|own| own == route)
+    }
+
     /// The process was not there for a while: what is missing is no evidence, and nobody saw it
     /// green.
     pub(super) const fn interrupted(&mut self) {
@@ -256,11 +264,6 @@ pub(super) fn number(client: Option<ClientKey>) -> u64 {
         None => hasher.write(b"~other"),
     }
     hasher.finish()
-}
-
-/// Whether requests of `route` are among those that a rule of `own` judges.
-pub(super) fn concerns(own: Option<RouteId>, route: RouteId) -> bool {
-    own.is_none_or(|own| own == route)
 }
 
 /// The lanes, in the order in which they are looked at.
