@@ -357,6 +357,8 @@ pub enum Event {
     Alerted { alert: String },
     /// An operator chose a mode.
     Set { mode: Mode, reason: String },
+    /// Another gateway of the fleet has moved it.
+    Adopted { mode: Mode, why: String },
     /// An operator keeps it where it is.
     Held { until_unix_ms: Option<i64>, reason: String },
     /// An operator lets go of it, and of an emergency.
@@ -440,6 +442,10 @@ impl RuleState {
                 next.why = clip(reason);
                 next.hold = None;
                 next.approved = None;
+            }
+            Event::Adopted { mode, why } => {
+                next.turn(*mode, config, now_unix_ms);
+                next.why = clip(why);
             }
             Event::Held { until_unix_ms, reason } => {
                 let emergency = next.hold.as_ref().is_some_and(|hold| hold.emergency);

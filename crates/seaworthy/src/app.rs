@@ -27,13 +27,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use prometheus_client::registry::Registry;
 use seaworthy_console::control::RuleStanding;
 pub use seaworthy_console::live::LiveView;
 use seaworthy_console::{AlertInputs, AlertMetrics, Console, ConsoleInputs, Readiness, ReadyCheck};
+use seaworthy_policy::modes::ModeBoard;
 use seaworthy_policy::names::Names;
 use seaworthy_proxy::metrics::GatewayMetrics;
 use seaworthy_proxy::{Clock, Gateway, GatewayOptions, Publisher};
+use seaworthy_store::fleet::{Fleet, FleetState};
 use seaworthy_store::telemetry::Telemetry;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -73,6 +76,7 @@ pub struct Running {
     reloader: Reloader,
     rollout: Rollout,
     weighing: JoinHandle<()>,
+    fleet: Option<Arc<Fleet>>,
     pump: pump::Pump,
     watching: JoinHandle<()>,
     taking_over: JoinHandle<()>,
@@ -114,6 +118,7 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
         Book::open(gateway.publisher(), &compiled.rules, standings, &config.rollout, clock);
     let counters = Arc::new(GatewayMetrics::new(&gateway, Arc::clone(&names), clock));
     let reload_metrics = ReloadMetrics::default();
+    let fleet = join_fleet(&config, rollout::board(&book.standings()))?;
     let (taken_over, take_overs) = mpsc::channel(1);
     let (rollout, weighing) = Rollout::start(rollout::Parts {
         book: book.clone(),
@@ -123,6 +128,7 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
         tick_ms: i64::try_from(config.store.telemetry.tick.as_duration().as_millis())
             .map_err(anyhow::Error::from)?,
         journal: Journal::open(audit.clone(), is_known),
+        shared: rollout::Shared::of(fleet.clone()),
         reader: telemetry.reader().clone(),
         changed,
         was_closed,
@@ -146,12 +152,20 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
         metrics::registry(counters, (&telemetry, &audit), &pump, &reload_metrics, &fetch_metrics);
     let alert_metrics = AlertMetrics::default();
     alert_metrics.register(&mut registry);
+    if let Some(fleet) = &fleet {
+        metrics::share(&mut registry, fleet.health());
+    }
     let registry = Arc::new(registry);
     let (intake, taken_in) = watch::channel(alerts::intake(&config)?);
     let (draining, draining_seen) = watch::channel(false);
     let publisher = gateway.publisher();
-    let ready =
-        readiness(publisher.clone(), (telemetry.clone(), audit.clone()), clock, draining_seen);
+    let ready = readiness(
+        publisher.clone(),
+        (telemetry.clone(), audit.clone()),
+        fleet.as_deref(),
+        clock,
+        draining_seen,
+    );
     let console_inputs = ConsoleInputs {
         live: live.clone(),
         telemetry: Some(telemetry.clone()),
@@ -195,6 +209,7 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
         reloader,
         rollout,
         weighing,
+        fleet,
         pump,
         watching,
         taking_over,
@@ -262,6 +277,9 @@ impl Running {
         if let Err(error) = self.weighing.await {
             tracing::error!(%error, "the rollout did not end in order");
         }
+        if let Some(fleet) = self.fleet.and_then(Arc::into_inner) {
+            fleet.close().await;
+        }
         self.console.shutdown().await;
         if let Err(error) = self.telemetry.close().await {
             tracing::error!(%error, "the last telemetry was not written");
@@ -276,6 +294,18 @@ async fn open_store(config: &Config, names: &Arc<Names>) -> anyhow::Result<Telem
     tokio::task::spawn_blocking(move || Telemetry::open(&dir, settings, names))
         .await?
         .map_err(|error| anyhow::anyhow!("failed to open the store: {error}"))
+}
+
+/// Joins the fleet that the config names, with the modes that are known here.
+fn join_fleet(config: &Config, known: ModeBoard) -> anyhow::Result<Option<Arc<Fleet>>> {
+    let snapshot = config.store.dir.join("modes.snapshot");
+    let options = config.modes.fleet_options(&config.service, &config.sources, &snapshot);
+    let Some(mut options) = options else { return Ok(None) };
+    if options.url.is_tls() {
+        let client = tls::client(config.modes.redis_ca.as_deref(), &[]);
+        options.tls = Some(client.context("the modes cannot be shared over TLS")?);
+    }
+    Ok(Some(Arc::new(Fleet::start(options, known))))
 }
 
 /// What `Via` calls this installation: eight digits that its key decides.
@@ -296,9 +326,11 @@ fn workers(config: &Config) -> usize {
 fn readiness(
     publisher: Publisher,
     (telemetry, audit): (Telemetry, Auditor),
+    fleet: Option<&Fleet>,
     clock: Clock,
     draining: watch::Receiver<bool>,
 ) -> Arc<dyn Fn() -> Readiness + Send + Sync> {
+    let fleet = fleet.map(Fleet::health);
     Arc::new(move || {
         let snapshot = publisher.snapshot();
         let upstreams = &snapshot.upstreams;
@@ -309,30 +341,41 @@ fn readiness(
             .count();
         let (health, ledger) = (telemetry.health(), audit.health());
         let check = |name, ok, detail: String| ReadyCheck { name, ok, detail };
-        Readiness {
-            checks: vec![
-                check(
-                    "serving",
-                    !*draining.borrow(),
-                    if *draining.borrow() { "draining" } else { "accepting requests" }.to_owned(),
-                ),
-                check("config", true, format!("generation {} is in force", snapshot.config + 1)),
-                check(
-                    "upstream",
-                    available > 0,
-                    format!("{available} of {} can be asked", upstreams.list.len()),
-                ),
-                check(
-                    "store",
-                    health.writable,
-                    health.last_error.unwrap_or_else(|| "takes writes".to_owned()),
-                ),
-                check(
-                    "ledger",
-                    ledger.writable,
-                    ledger.last_error.unwrap_or_else(|| "takes writes".to_owned()),
-                ),
-            ],
-        }
+        let mut checks = vec![
+            check(
+                "serving",
+                !*draining.borrow(),
+                if *draining.borrow() { "draining" } else { "accepting requests" }.to_owned(),
+            ),
+            check("config", true, format!("generation {} is in force", snapshot.config + 1)),
+            check(
+                "upstream",
+                available > 0,
+                format!("{available} of {} can be asked", upstreams.list.len()),
+            ),
+            check(
+                "store",
+                health.writable,
+                health.last_error.unwrap_or_else(|| "takes writes".to_owned()),
+            ),
+            check(
+                "ledger",
+                ledger.writable,
+                ledger.last_error.unwrap_or_else(|| "takes writes".to_owned()),
+            ),
+        ];
+        // A partition stops nothing: the last known modes stand, and this says so.
+        checks.extend(fleet.as_ref().map(|fleet| {
+            let health = fleet.borrow();
+            let detail = match &health.state {
+                FleetState::Connected => "agrees with the fleet".to_owned(),
+                FleetState::Starting => "not asked yet".to_owned(),
+                FleetState::Unreachable { reason } | FleetState::Unusable { reason } => {
+                    format!("the modes are those of {}: {reason}", health.belief.word())
+                }
+            };
+            check("modes", true, detail)
+        }));
+        Readiness { checks }
     })
 }

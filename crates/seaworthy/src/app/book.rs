@@ -23,6 +23,10 @@ impl Standings {
         Self(standings.into_iter().collect())
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Standing)> {
+        self.0.iter().map(|(rule, standing)| (rule.as_str(), standing))
+    }
+
     pub(crate) fn get(&self, rule: &str) -> Option<&Standing> {
         self.0.get(rule)
     }

@@ -11,7 +11,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use seaworthy_proxy::metrics::GatewayMetrics;
+use seaworthy_store::fleet::{Belief, FleetHealth};
 use seaworthy_store::telemetry::{LATENCY_BOUNDS_US, Telemetry};
+use tokio::sync::watch;
 
 use super::audit::Auditor;
 use super::pump::Pump;
@@ -76,6 +78,41 @@ pub(super) fn registry(
     registry.register_collector(Box::new(LedgerMetrics(audit.clone())));
     registry.register_collector(Box::new(ProcessMetrics));
     registry
+}
+
+/// Adds what there is to be said of a fleet.
+pub(super) fn share(registry: &mut Registry, health: watch::Receiver<FleetHealth>) {
+    registry.register_collector(Box::new(FleetMetrics(health)));
+}
+
+#[derive(Debug)]
+struct FleetMetrics(watch::Receiver<FleetHealth>);
+
+impl Collector for FleetMetrics {
+    fn encode(&self, mut out: DescriptorEncoder<'_>) -> fmt::Result {
+        let health = self.0.borrow().clone();
+        let now_us = jiff::Timestamp::now().as_microsecond();
+        let mut family = out.encode_descriptor(
+            "seaworthy_modes_belief",
+            "1 for why the modes in force are believed to be the fleet's",
+            None,
+            MetricType::Gauge,
+        )?;
+        for word in Belief::WORDS {
+            let is_so = u8::from(health.belief.word() == word);
+            family.encode_family(&[("belief", word)])?.encode_gauge(&f64::from(is_so))?;
+        }
+        let age = health.age(now_us).map_or(f64::NAN, |age| age.as_secs_f64());
+        gauge(
+            &mut out,
+            "seaworthy_modes_age",
+            "How old what the fleet said of the modes is; not a number where it has said nothing",
+            Some(&Unit::Seconds),
+            age,
+        )?;
+        let leads = f64::from(u8::from(health.leads));
+        gauge(&mut out, "seaworthy_modes_leader", "1 where this gateway promotes", None, leads)
+    }
 }
 
 struct StoreMetrics(Telemetry);

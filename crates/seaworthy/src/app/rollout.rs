@@ -9,6 +9,7 @@
 //! 4. In a fleet only the one that leads promotes; each of them falls by itself.
 
 mod commands;
+mod fleet;
 mod journal;
 mod track;
 mod view;
@@ -32,6 +33,7 @@ use seaworthy_store::telemetry::{FreshEvidence, TelemetryReader};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+pub(super) use self::fleet::{Shared, board};
 pub(super) use self::journal::Journal;
 use self::journal::Note;
 use self::track::{Before, LANES, Of, Scale, Track};
@@ -91,6 +93,7 @@ pub(super) struct Parts {
     pub(super) changed: Vec<Changed>,
     /// Whether the process before this one closed its files.
     pub(super) was_closed: bool,
+    pub(super) shared: Shared,
     /// Told when a rule's next version has taken its place, so that the config is compiled anew.
     pub(super) taken_over: mpsc::Sender<()>,
 }
@@ -205,6 +208,7 @@ struct Engine {
     gates: GatesConfig,
     scale: Scale,
     journal: Journal,
+    shared: Shared,
     tracks: BTreeMap<(String, Lane), Track>,
     /// The clients of the pairs, by their numbers.
     clients: HashMap<u64, Name>,
@@ -232,6 +236,7 @@ impl Engine {
             gates,
             tick_ms,
             mut journal,
+            shared,
             reader,
             changed,
             was_closed,
@@ -245,6 +250,7 @@ impl Engine {
             gates,
             scale: Scale { tick_ms },
             journal,
+            shared,
             tracks: BTreeMap::new(),
             clients: HashMap::new(),
             newest: None,
@@ -268,6 +274,12 @@ impl Engine {
                 message = messages.recv() => message,
                 () = self.journal.due() => {
                     self.journal.write().await;
+                    continue;
+                }
+                () = self.shared.changed() => {
+                    self.adopt().await;
+                    self.follow();
+                    self.show();
                     continue;
                 }
             };
@@ -453,6 +465,7 @@ impl Engine {
             match self.book.change(&key.0, key.1, &event, None) {
                 Ok(changed) => {
                     tracing::warn!(rule = key.0, "{}", alarm.sentence);
+                    self.shared.publish(&changed);
                     let receipt = self.receipt(
                         &key,
                         &changed,
@@ -474,6 +487,7 @@ impl Engine {
     /// What is written of an alert's effect.
     fn alerted(&mut self, happening: Happening) -> Note {
         let Happening { changed, lane, event, actor, delivery } = happening;
+        self.shared.publish(&changed);
         let key = (changed.rule.clone(), lane);
         let (inputs, readings) = self.read(&key).unzip();
         let receipt = self.receipt(&key, &changed, event, &actor, inputs, readings, None);
@@ -482,7 +496,7 @@ impl Engine {
 
     /// Promotes every rule that its gates let climb.
     async fn promote(&mut self) {
-        if !self.journal.leads() {
+        if !self.journal.leads() || !self.shared.leads() {
             return;
         }
         let now_unix_ms = self.book.now_unix_ms();
@@ -530,6 +544,7 @@ impl Engine {
         match self.book.change_at(&key.0, key.1, &event, Some(state.epoch), now_unix_ms) {
             Ok(changed) => {
                 tracing::info!(rule = key.0, mode = %changed.mode(key.1), "every gate passed");
+                self.shared.publish(&changed);
                 if changed.took_over() && self.taken_over.try_send(()).is_err() {
                     tracing::debug!("the config is compiled anew already");
                 }

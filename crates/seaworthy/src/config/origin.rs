@@ -114,6 +114,7 @@ impl Config {
             }
         }
         add("rollout", value_of(&self.rollout));
+        add("gates", value_of(&self.gates));
         add("announce", value_of(&self.announce));
         add("learn", value_of(&self.learn));
         add("log", value_of(&self.log));

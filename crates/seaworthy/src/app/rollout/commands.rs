@@ -108,12 +108,14 @@ impl Engine {
             self.journal.commit(note).await.map_err(not_kept)?;
             let changed =
                 self.book.change_at(rule, lane, &event, epoch, now_unix_ms).map_err(refused)?;
+            self.shared.publish(&changed);
             if changed.took_over() && self.taken_over.try_send(()).is_err() {
                 tracing::debug!("the config is compiled anew already");
             }
         } else {
             let changed =
                 self.book.change_at(rule, lane, &event, None, now_unix_ms).map_err(refused)?;
+            self.shared.publish(&changed);
             let receipt =
                 self.receipt(&key, &changed, event.clone(), actor, inputs, readings, None);
             self.journal.note(vec![Note::asked(action, changed, receipt, actor)]);

@@ -118,6 +118,11 @@ impl Note {
         note
     }
 
+    /// The fleet has moved a rule.
+    pub(super) fn adopted(changed: Changed, lane: Lane) -> Self {
+        Self::moved(Action::ModeSet, changed, lane, None, "fleet")
+    }
+
     pub(super) fn asked(
         action: Action,
         changed: Changed,
