@@ -114,6 +114,7 @@ mod tests {
         let written = toml::to_string(&config).unwrap();
         assert_eq!(toml::from_str::<GatesConfig>(&written).unwrap(), config);
         let docs = include_str!("../../../../docs/gates.md");
+        let written = format!("[gates]\n{}", written.replace("\n[", "\n[gates."));
         assert!(docs.contains(&written), "docs/gates.md shows other defaults than:\n{written}");
     }
 

@@ -33,7 +33,7 @@ use tokio::task::JoinSet;
 use tokio::time;
 
 use super::outbound::{self, AskError};
-use super::serve::{runtime, stop_asked};
+use super::serve::{listen_for_stop, runtime};
 
 /// Connections at once; an Alertmanager has one for each group that it is notifying of.
 const CONNECTIONS_MAX: usize = 64;
@@ -91,17 +91,19 @@ pub(crate) fn run(options: RelayOptions) -> Result<(), RelayError> {
         };
         let (listen, listener) =
             listening.await.map_err(|source| RelayError::Listen { addr, source })?;
+        // Before it is said that it runs: whoever has read that may end it.
+        let asked = listen_for_stop();
         tracing::info!(%listen, to = %to, "relaying alerts");
-        serve(listener, Arc::new(Relay { to, signer, tls })).await;
+        serve(listener, Arc::new(Relay { to, signer, tls }), asked).await;
         tracing::info!("the relay has ended");
         Ok(())
     })
 }
 
-async fn serve(listener: TcpListener, relay: Arc<Relay>) {
+async fn serve(listener: TcpListener, relay: Arc<Relay>, asked: impl Future<Output = ()>) {
     let (running, stop) = watch::channel(());
     let mut connections = JoinSet::new();
-    let mut asked = std::pin::pin!(stop_asked());
+    let mut asked = std::pin::pin!(asked);
     loop {
         tokio::select! {
             () = &mut asked => break,

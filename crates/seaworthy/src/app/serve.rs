@@ -41,8 +41,17 @@ pub fn run(inputs: Inputs) -> Result<(), StartError> {
 
 /// Returns when the process is asked to end.
 pub(super) async fn stop_asked() {
-    let Ok(mut signals) = Signals::listen() else { return std::future::pending().await };
-    while !matches!(signals.next().await, Ask::Stop) {}
+    listen_for_stop().await;
+}
+
+/// Listens from now on, and not only when what it returns is awaited: that ends when the process is
+/// asked to end.
+pub(super) fn listen_for_stop() -> impl Future<Output = ()> {
+    let signals = Signals::listen();
+    async {
+        let Ok(mut signals) = signals else { return std::future::pending().await };
+        while !matches!(signals.next().await, Ask::Stop) {}
+    }
 }
 
 /// The runtime of everything but the data plane.

@@ -61,8 +61,12 @@ impl Note {
         entry.before = changed.before.as_ref().map(|before| state(&before.current));
         entry.after = Some(state(after));
         entry.reason = Some(after.why.clone());
-        // A rule that has only just been written into a config has not been moved by anyone.
-        let entry = changed.before.is_some().then_some(entry);
+        // That the config was read is in the log already: this is of what it has moved.
+        let has_moved = changed.before.as_ref().is_some_and(|before| {
+            before.current.mode != changed.after.current.mode
+                || before.next.is_some() != changed.after.next.is_some()
+        });
+        let entry = has_moved.then_some(entry);
         Self { entry, operations: vec![Write::standing(changed)] }
     }
 
