@@ -180,17 +180,20 @@ impl Buckets {
         Self { hasher: SipHasher24::new_with_key(key) }
     }
 
-    /// Whether `client` is in `share` of `rule`: `SipHash-2-4(key, rule ‖ 0 ‖ client) mod 10000`
-    /// is less than the share's basis points.
-    pub fn contains(&self, rule: &str, client: &[u8], share: Share) -> bool {
-        if share == Share::ALL {
-            return true;
-        }
+    /// The bucket of `client` for `rule`, from 0 to 9999: `SipHash-2-4(key, rule ‖ 0 ‖ client) mod
+    /// 10000`.
+    pub fn place(&self, rule: &str, client: &[u8]) -> u16 {
         let mut hasher = self.hasher;
         hasher.write(rule.as_bytes());
         hasher.write(&[0]);
         hasher.write(client);
-        hasher.finish() % 10_000 < u64::from(share.basis_points())
+        u16::try_from(hasher.finish() % 10_000).expect("less than 10 000")
+    }
+
+    /// Whether `client` is in `share` of `rule`: whether its bucket is less than the share's basis
+    /// points.
+    pub fn contains(&self, rule: &str, client: &[u8], share: Share) -> bool {
+        share == Share::ALL || self.place(rule, client) < share.basis_points()
     }
 }
 
@@ -206,6 +209,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::client::ClientKey;
+    use crate::registry::InstallKey;
 
     #[test]
     fn settings_are_read_and_written() {
@@ -230,6 +235,30 @@ mod tests {
     #[test]
     fn auto_denies_nothing_before_there_is_evidence() {
         assert_eq!(ModeSetting::Auto.initial(), Mode::Warn);
+    }
+
+    /// Those of `docs/rollout.md`, computed with another implementation of SipHash and of HMAC.
+    #[test]
+    fn buckets_are_those_of_the_manual() {
+        let key = InstallKey::new(std::array::from_fn(|index| index as u8));
+        let share_key = key.derive_16("share");
+        let digits: String = share_key.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(digits, "27e15812969d15af1c9a41fb25b66615");
+        let buckets = Buckets::new(&share_key);
+        for (rule, client, place) in [
+            ("csrf", "bearer:0123456789abcdef", 4792),
+            ("csrf", "bearer:0123456789abcdf0", 4197),
+            ("csrf", "key:0123456789abcdef", 4011),
+            ("csrf", "cookie:0000000000000000", 9882),
+            ("rate_limit@POST /api/traces", "bearer:0123456789abcdef", 4586),
+            ("rate_limit", "key:fedcba9876543210", 1032),
+        ] {
+            let client: ClientKey = client.parse().unwrap();
+            assert_eq!(buckets.place(rule, &client.to_bytes()), place, "{rule} {client}");
+            let share = |basis_points| Share::from_basis_points(basis_points).unwrap();
+            assert!(!buckets.contains(rule, &client.to_bytes(), share(place)));
+            assert!(buckets.contains(rule, &client.to_bytes(), share(place + 1)));
+        }
     }
 
     proptest! {

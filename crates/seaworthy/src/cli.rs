@@ -11,12 +11,17 @@ mod config;
 mod consumers;
 mod demo;
 mod init;
+mod mode;
+mod operator;
 mod protections;
 mod requests;
+mod rollout;
 mod schema;
 mod serve;
 mod since;
+mod standing;
 mod table;
+mod until;
 mod vocabulary;
 
 use std::ffi::OsString;
@@ -48,6 +53,9 @@ enum Command {
     #[command(subcommand)]
     Config(config::Config),
     Protections(protections::Protections),
+    Mode(mode::Mode),
+    #[command(subcommand)]
+    Rollout(rollout::Rollout),
     Requests(requests::Requests),
     Consumers(consumers::Consumers),
     #[command(subcommand)]
@@ -133,6 +141,8 @@ impl Command {
             Self::Init(command) => command.run(),
             Self::Config(command) => command.run(surroundings),
             Self::Protections(command) => command.run(surroundings),
+            Self::Mode(command) => command.run(surroundings),
+            Self::Rollout(command) => command.run(surroundings),
             Self::Requests(command) => command.run(surroundings),
             Self::Consumers(command) => command.run(surroundings),
             Self::Vocabulary(command) => command.run(surroundings),
@@ -169,7 +179,7 @@ fn write(answer: &Answer) -> Exit {
 }
 
 /// The file, where one is named.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 struct ConfigFile {
     /// The config; else seaworthy.toml where there is one, else the built-in default
     #[arg(short, long, value_name = "FILE")]
@@ -291,6 +301,21 @@ mod tests {
             &["schema", "learn"],
             &["schema", "learn", "--from", "traces"],
             &["vocabulary", "parse", "stages", "a", "--shape", "round"],
+            &["mode", "set"],
+            &["mode", "set", "csrf"],
+            &["mode", "set", "csrf", "warn"],
+            &["mode", "set", "csrf", "enforce=101%", "--reason", "r"],
+            &["mode", "set", "csrf", "auto", "--reason", "r"],
+            &["mode", "set", "csrf", "warn", "--reason", ""],
+            &["mode", "set", "csrf", "warn", "--reason", "a\nb"],
+            &["rollout"],
+            &["rollout", "status"],
+            &["rollout", "hold", "csrf", "--until", "tomorrow", "--reason", "r"],
+            &["rollout", "waive", "csrf", "ip:203.0.113.7", "--reason", "r"],
+            &["rollout", "history", "--limit", "0"],
+            &["rollout", "verify"],
+            &["requests", "--explain"],
+            &["requests", "--explain", "abc", "--limit", "3"],
             &["audit"],
             &["audit", "tail", "-n", "0"],
             &["audit", "verify", "audit.jsonl"],

@@ -46,6 +46,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::announce::Announce;
 pub use self::console::Console;
+pub(crate) use self::fault::nearest;
 pub use self::fault::{Fault, Faults};
 pub use self::flags::Flags;
 pub use self::learn::Learn;

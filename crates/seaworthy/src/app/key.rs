@@ -31,19 +31,26 @@ pub(crate) enum KeyError {
 
 /// Reads the key, or makes one at the first start.
 pub(crate) fn load(dir: &Path, variable: Option<&str>) -> Result<InstallKey, KeyError> {
+    if let Some(key) = read(dir, variable)? {
+        return Ok(key);
+    }
+    let path = dir.join(FILE);
+    make(dir, &path).map_err(|fault| match fault {
+        Some(error) => KeyError::Io(path.display().to_string(), error),
+        None => KeyError::Random,
+    })
+}
+
+/// Reads the key that a gateway has; `None` where none has made one yet. Changes nothing.
+pub(crate) fn read(dir: &Path, variable: Option<&str>) -> Result<Option<InstallKey>, KeyError> {
     if let Some(text) = variable {
-        return parse(text).ok_or(KeyError::Variable);
+        return parse(text).map(Some).ok_or(KeyError::Variable);
     }
     let path = dir.join(FILE);
     let shown = path.display().to_string();
     match fs::read_to_string(&path) {
-        Ok(text) => parse(&text).ok_or(KeyError::Malformed(shown)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make(dir, &path).map_err(|fault| match fault {
-                Some(error) => KeyError::Io(shown, error),
-                None => KeyError::Random,
-            })
-        }
+        Ok(text) => parse(&text).map(Some).ok_or(KeyError::Malformed(shown)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(KeyError::Io(shown, error)),
     }
 }
@@ -88,6 +95,7 @@ mod tests {
     #[test]
     fn a_key_is_made_once_and_read_by_its_owner_alone() {
         let dir = tempfile::tempdir().unwrap();
+        assert!(read(dir.path(), None).unwrap().is_none(), "reading makes none");
         let first = load(dir.path(), None).unwrap();
         assert!(load(dir.path(), None).unwrap() == first);
         #[cfg(unix)]

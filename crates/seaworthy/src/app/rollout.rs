@@ -11,6 +11,7 @@
 mod commands;
 mod fleet;
 mod journal;
+mod offline;
 mod track;
 mod view;
 
@@ -29,6 +30,7 @@ use seaworthy_policy::rollout::receipt::RECEIPT_VERSION;
 use seaworthy_policy::rollout::{
     Event, Proposal, Receipt, RolloutConfig, RuleState, Standing, Weighed, propose,
 };
+use seaworthy_store::ledger::LeafRow;
 use seaworthy_store::telemetry::{FreshEvidence, TelemetryReader};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -36,6 +38,7 @@ use tokio::task::JoinHandle;
 pub(super) use self::fleet::{Shared, board};
 pub(super) use self::journal::Journal;
 use self::journal::Note;
+pub(super) use self::offline::{Offline, OfflineError};
 use self::track::{Before, LANES, Of, Scale, Track};
 use super::audit::Auditor;
 use super::book::{Book, Changed, NotChanged, Standings};
@@ -107,6 +110,9 @@ pub(super) struct Known {
     pub(super) is_known: bool,
 }
 
+/// Entries of the audit log among which the end of the process before this one is looked for.
+const LEAVES_LOOKED_AT: u32 = 1000;
+
 /// Reads where the rules stood.
 pub(super) async fn known(audit: &Auditor) -> Known {
     let nothing = Known { standings: Standings::default(), was_closed: true, is_known: false };
@@ -117,10 +123,12 @@ pub(super) async fn known(audit: &Auditor) -> Known {
     let reader = ledger.reader().clone();
     let read = tokio::task::spawn_blocking(move || {
         let standings = Standings::new(reader.standings()?);
-        let last = reader.tail(1)?;
-        let ended = |leaf: &str| leaf.contains(r#""action":"gateway.stop""#);
+        // What operators have had written since, while there was no gateway, is behind its end.
+        let last = reader.tail(LEAVES_LOOKED_AT)?;
+        let own = last.iter().rev().find(|row| row.leaf.contains(r#""action":"gateway."#));
+        let ended = |row: &LeafRow| row.leaf.contains(r#""action":"gateway.stop""#);
         // A log with nothing but its key is a new one.
-        let was_closed = reader.summary()?.leaves <= 1 || last.iter().all(|row| ended(&row.leaf));
+        let was_closed = reader.summary()?.leaves <= 1 || own.is_some_and(ended);
         Ok::<_, seaworthy_store::StoreError>(Known { standings, was_closed, is_known: true })
     });
     match read.await {

@@ -1,5 +1,7 @@
 //! `seaworthy requests`
 
+mod explain;
+
 use clap::Args;
 use jiff::Timestamp;
 use seaworthy_store::StoreError;
@@ -11,6 +13,7 @@ use seaworthy_store::telemetry::{
 use super::since::Since;
 use super::table::{Cell, Paint, Paper, Table};
 use super::{Answer, ConfigFile, Surroundings};
+use crate::app::key;
 use crate::config::{self, Flags};
 use crate::exit::{Exit, Failure};
 
@@ -23,6 +26,7 @@ Examples:
   seaworthy requests --client bearer:0123456789abcdef --limit 20
   seaworthy requests --since 2026-08-01T12:00:00Z --json
   seaworthy requests --before 1785585600000_42
+  seaworthy requests --explain 01a1fb325fb3094814ddfa730fad3cd5
 
 It reads the data folder and changes nothing, beside a gateway that runs or without one. Above
 the budget of rows requests are sampled; the JSON has the weight of each. Times are UTC.")]
@@ -32,6 +36,12 @@ pub(super) struct Requests {
     /// The folder with the gateway's data; else the config's
     #[arg(long, value_name = "DIR")]
     data: Option<std::path::PathBuf>,
+    /// Instead of a list: say of the request with this id which rules spoke against it, and why
+    #[arg(long, value_name = "ID", value_parser = super::operator::name)]
+    #[arg(conflicts_with_all = [
+        "status", "route", "client", "tenant", "verdict", "since", "limit", "before",
+    ])]
+    explain: Option<String>,
     /// A status such as 404, or a class such as 4xx
     #[arg(long)]
     status: Option<StatusFilter>,
@@ -76,7 +86,12 @@ impl Requests {
             limit: self.limit,
         };
         let flags = Flags { data: self.data, ..Flags::default() };
-        let config = config::inspect(&self.file.inputs(flags, surroundings))?;
+        let inputs = self.file.inputs(flags, surroundings);
+        let config = config::inspect(&inputs)?;
+        if let Some(id) = &self.explain {
+            let variable = inputs.variable(key::VARIABLE);
+            return explain::run(&config, variable, id, self.json, paper);
+        }
         let page = TelemetryReader::open_read_only(&config.store.dir)
             .and_then(|reader| reader.requests(&filter))
             .map_err(failure)?;
@@ -200,6 +215,7 @@ mod tests {
         let requests = Requests {
             file: ConfigFile::default(),
             data: Some(dir.to_owned()),
+            explain: None,
             status: None,
             route: None,
             client: None,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use rusqlite::types::Value;
-use rusqlite::{Row, params_from_iter};
+use rusqlite::{OptionalExtension as _, Row, params_from_iter};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::TelemetryReader;
@@ -136,15 +136,51 @@ impl TelemetryReader {
         let next = rows.last().filter(|_| more).map(|(key, _)| *key);
         Ok(Page { rows: rows.into_iter().map(|(_, row)| row).collect(), next })
     }
+
+    /// The newest request with this id, where it is among those that were kept.
+    ///
+    /// There is no index on ids, which would cost more than all others: the time in the id leads to
+    /// it, and where there is none all rows are read.
+    pub fn request(&self, id: &str) -> Result<Option<RequestRow>, StoreError> {
+        let near = time_of_id(id).map(|time_ms| {
+            let slack = ID_TIME_SLACK_MS;
+            (time_ms.saturating_sub(slack), time_ms.saturating_add(slack))
+        });
+        for (from, to) in near.into_iter().chain([(i64::MIN, i64::MAX)]) {
+            let sql = format!(
+                "{SELECT} AND time_ms BETWEEN ? AND ? AND id = ? \
+                 ORDER BY time_ms DESC, seq DESC LIMIT 1"
+            );
+            let found = self.readers.read(|connection| {
+                connection.prepare_cached(&sql)?.query_row((from, to, id), read_row).optional()
+            })?;
+            if let Some((_, row)) = found {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What [`read_row`] reads.
+const SELECT: &str = "SELECT seq, time_ms, id, duration_us, upstream_us, \
+                      (SELECT name FROM route WHERE route.id = route_id), method, status, ending, \
+                      client, tenant, path, request_bytes, response_bytes, reason, would_deny, \
+                      denied, upstream, weight FROM request WHERE true";
+
+/// Milliseconds around the time in an id within which its request is looked for first.
+const ID_TIME_SLACK_MS: i64 = 60_000;
+
+/// The Unix millisecond with which the ids begin that a gateway makes: 48 of 128 bits. Those that
+/// trusted proxies bring are any text.
+fn time_of_id(id: &str) -> Option<i64> {
+    let is_own = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    id.get(..12).filter(|_| is_own).and_then(|digits| i64::from_str_radix(digits, 16).ok())
 }
 
 /// The text depends on which filters there are, never on what they say: it is compiled once.
 fn list_sql(filter: &RequestFilter) -> (String, Vec<Value>) {
-    let mut sql = "SELECT seq, time_ms, id, duration_us, upstream_us, \
-                   (SELECT name FROM route WHERE route.id = route_id), method, status, ending, \
-                   client, tenant, path, request_bytes, response_bytes, reason, would_deny, \
-                   denied, upstream, weight FROM request WHERE true"
-        .to_owned();
+    let mut sql = SELECT.to_owned();
     let mut values = Vec::new();
     let mut only = |condition: &str, value: Option<Value>| {
         if let Some(value) = value {

@@ -5,7 +5,7 @@ use seaworthy_policy::client::ClientKey;
 use seaworthy_policy::evidence::Lane;
 use seaworthy_policy::gates::minute::Name;
 use seaworthy_policy::mode::{Mode, ModeSetting};
-use seaworthy_policy::rollout::{Approval, Event, REASON_CHARS_MAX};
+use seaworthy_policy::rollout::{Approval, Event, REASON_CHARS_MAX, RolloutConfig, Standing};
 use seaworthy_store::ledger::{
     Action, Change, CommitError, Entry, WaiverRow, delete_waiver, put_waiver,
 };
@@ -20,6 +20,114 @@ const ACTOR_CHARS_MAX: usize = 64;
 /// A waiver for longer is a decision to look away for ever.
 const WAIVER_MS_MAX: i64 = 366 * 24 * 3_600_000;
 
+/// What is to happen to which versions of a rule, and under which name it is in the audit log.
+pub(super) struct Decided {
+    pub(super) events: Vec<(Lane, Event)>,
+    pub(super) action: Action,
+}
+
+/// What a request makes happen to a rule. It is the same with a running gateway and without one.
+///
+/// What enforces less, and what keeps a rule where it is, is of both versions: an operator who
+/// demotes a rule wants nobody denied by it.
+pub(super) fn decide(
+    request: &control::Request,
+    setting: ModeSetting,
+    standing: &Standing,
+    config: &RolloutConfig,
+    now_unix_ms: i64,
+) -> Result<Decided, Refused> {
+    // What is being tried is what there is to decide about.
+    let tried = if standing.next.is_some() { Lane::Next } else { Lane::Current };
+    let state = standing.lane(tried).unwrap_or(&standing.current);
+    let is_pinned = setting != ModeSetting::Auto;
+    let rule = &request.rule;
+    let reason = format!("{}: {}", request.actor, request.reason);
+    let one = |lane, event, action| Decided { events: vec![(lane, event)], action };
+    let all = |event: Event, action| {
+        let lanes = [Lane::Next, Lane::Current].into_iter();
+        let there = lanes.filter(|lane| standing.lane(*lane).is_some());
+        Decided { events: there.map(|lane| (lane, event.clone())).collect(), action }
+    };
+    Ok(match &request.command {
+        Command::Set { mode: Mode::Warn } | Command::Demote if is_pinned => {
+            all(Event::Alerted { alert: reason }, Action::ModeDemote)
+        }
+        Command::Set { .. } | Command::Promote if is_pinned => {
+            return Err(Refused::NotNow(format!(
+                "the file pins {rule} to {setting}: change it there, or set it to \"auto\""
+            )));
+        }
+        Command::Set { mode: mode @ Mode::Enforce(_) } => {
+            one(Lane::Current, Event::Set { mode: *mode, reason }, Action::ModeSet)
+        }
+        Command::Set { mode } => all(Event::Set { mode: *mode, reason }, Action::ModeSet),
+        Command::Promote => {
+            let to = config.above(state.mode).ok_or_else(|| {
+                Refused::NotNow(format!("{rule} is at {} and has no step above", state.mode))
+            })?;
+            let waits = config.approval == Approval::Manual
+                && state.approved != Some(to)
+                && state.held(now_unix_ms).is_none();
+            if waits {
+                one(tried, Event::Approved { to, reason }, Action::AdminCall)
+            } else {
+                one(tried, Event::Set { mode: Mode::Enforce(to), reason }, Action::ModePromote)
+            }
+        }
+        Command::Demote => all(Event::Fell { cause: reason }, Action::ModeDemote),
+        Command::Hold { until_unix_ms } => {
+            all(Event::Held { until_unix_ms: *until_unix_ms, reason }, Action::RolloutHold)
+        }
+        Command::Release => all(Event::Released { reason }, Action::RolloutHold),
+        // A window that has counted the client, or has not, begins anew.
+        Command::Waive { client, .. } => all(restarted(client), Action::RolloutWaive),
+        Command::Unwaive { client } => all(restarted(client), Action::RolloutUnwaive),
+    })
+}
+
+fn restarted(client: &str) -> Event {
+    Event::WindowRestarted { reason: format!("the waiver of {client} was changed") }
+}
+
+/// The change that a waiver is, where the request is about one.
+pub(super) fn waiver(
+    request: &control::Request,
+    actor: &str,
+    now_unix_ms: i64,
+) -> Result<Option<Change>, Refused> {
+    let (client, until) = match &request.command {
+        Command::Waive { client, until_unix_ms } => (client, Some(*until_unix_ms)),
+        Command::Unwaive { client } => (client, None),
+        _ => return Ok(None),
+    };
+    if Name::new(client).is_err() || !is_client(client) {
+        let message = "expected a client as `rollout status` shows it, such as \
+                       \"bearer:0123456789abcdef\" or \"acme (bearer:0123456789abcdef)\"";
+        return Err(Refused::BadRequest(message.to_owned()));
+    }
+    let action = if until.is_some() { Action::RolloutWaive } else { Action::RolloutUnwaive };
+    let mut entry = Entry::new(actor, action, request.rule.as_str());
+    entry.after = Some(serde_json::json!({ "client": client, "until_unix_ms": until }));
+    entry.reason = Some(request.reason.clone());
+    let change =
+        Change::new().audit(&entry).map_err(|error| Refused::BadRequest(error.to_string()))?;
+    let Some(until_unix_ms) = until else {
+        return Ok(Some(change.and(delete_waiver(&request.rule, client))));
+    };
+    if until_unix_ms <= now_unix_ms || until_unix_ms > now_unix_ms + WAIVER_MS_MAX {
+        let message = "expected a time within the next 366 days";
+        return Err(Refused::BadRequest(message.to_owned()));
+    }
+    Ok(Some(change.and(put_waiver(WaiverRow {
+        rule: request.rule.clone(),
+        client: client.clone(),
+        until_unix_ms,
+        reason: request.reason.clone(),
+        actor: actor.to_owned(),
+    }))))
+}
+
 impl Engine {
     pub(super) async fn command(&mut self, request: control::Request) -> Result<Done, Refused> {
         let actor = check(&request)?;
@@ -28,57 +136,21 @@ impl Engine {
             .iter()
             .find(|rule| rule.name.to_string() == request.rule)
             .ok_or_else(|| Refused::NoSuchRule(request.rule.clone()))?;
-        if let Some(change) = self.waiver(&request, &actor)? {
+        let now_unix_ms = self.book.now_unix_ms();
+        if let Some(change) = waiver(&request, &actor, now_unix_ms)? {
             return self.waive(&request, change).await;
         }
         let standings = self.book.standings();
         let standing = standings
             .get(&request.rule)
             .ok_or_else(|| Refused::NoSuchRule(request.rule.clone()))?;
-        // What is being tried is what there is to decide about.
-        let lane = if standing.next.is_some() { Lane::Next } else { Lane::Current };
-        let state = standing.lane(lane).unwrap_or(&standing.current);
-        let is_pinned = rule.setting != ModeSetting::Auto;
-        let reason = format!("{}: {}", request.actor, request.reason);
-        let pinned = || {
-            let setting = rule.setting;
-            Refused::NotNow(format!(
-                "the file pins {} to {setting}: change it there, or set it to \"auto\"",
-                request.rule
-            ))
-        };
-        let (event, lane, action) = match &request.command {
-            Command::Set { mode: Mode::Warn } | Command::Demote if is_pinned => {
-                (Event::Alerted { alert: reason }, Lane::Current, Action::ModeDemote)
-            }
-            Command::Set { .. } | Command::Promote if is_pinned => return Err(pinned()),
-            Command::Set { mode } => {
-                (Event::Set { mode: *mode, reason }, Lane::Current, Action::ModeSet)
-            }
-            Command::Promote => {
-                let to = self.rollout.above(state.mode).ok_or_else(|| {
-                    let message =
-                        format!("{} is at {} and has no step above", request.rule, state.mode);
-                    Refused::NotNow(message)
-                })?;
-                let waits = self.rollout.approval == Approval::Manual
-                    && state.approved != Some(to)
-                    && state.held(self.book.now_unix_ms()).is_none();
-                if waits {
-                    (Event::Approved { to, reason }, lane, Action::AdminCall)
-                } else {
-                    (Event::Set { mode: Mode::Enforce(to), reason }, lane, Action::ModePromote)
-                }
-            }
-            Command::Demote => (Event::Fell { cause: reason }, Lane::Current, Action::ModeDemote),
-            Command::Hold { until_unix_ms } => {
-                let until_unix_ms = *until_unix_ms;
-                (Event::Held { until_unix_ms, reason }, lane, Action::RolloutHold)
-            }
-            Command::Release => (Event::Released { reason }, lane, Action::RolloutHold),
-            Command::Waive { .. } | Command::Unwaive { .. } => unreachable!("taken above"),
-        };
-        self.happen(&request.rule, lane, event, action, &actor).await
+        let decided = decide(&request, rule.setting, standing, &self.rollout, now_unix_ms)?;
+        for (lane, event) in decided.events {
+            self.happen(&request.rule, lane, event, decided.action, &actor).await?;
+        }
+        // All of it is in force before any of it waits for the disk.
+        self.journal.write().await;
+        self.done(&request.rule)
     }
 
     /// Makes an event happen that an operator asked for: what enforces more is durable first, what
@@ -90,7 +162,7 @@ impl Engine {
         event: Event,
         action: Action,
         actor: &str,
-    ) -> Result<Done, Refused> {
+    ) -> Result<(), Refused> {
         let key = (rule.to_owned(), lane);
         let now_unix_ms = self.book.now_unix_ms();
         let not_kept = |error: JournalError| match error {
@@ -113,51 +185,19 @@ impl Engine {
                 tracing::debug!("the config is compiled anew already");
             }
         } else {
-            let changed =
-                self.book.change_at(rule, lane, &event, None, now_unix_ms).map_err(refused)?;
+            let changed = match self.book.change_at(rule, lane, &event, None, now_unix_ms) {
+                Ok(changed) => changed,
+                // A config that was put in force meanwhile has taken the version away.
+                Err(NotChanged::Overtaken) => return Ok(()),
+                Err(error) => return Err(refused(error)),
+            };
             self.shared.publish(&changed);
             let receipt =
                 self.receipt(&key, &changed, event.clone(), actor, inputs, readings, None);
             self.journal.note(vec![Note::asked(action, changed, receipt, actor)]);
-            self.journal.write().await;
         }
         self.follow();
-        self.done(rule)
-    }
-
-    /// The change that a waiver is, where the request is about one.
-    fn waiver(&self, request: &control::Request, actor: &str) -> Result<Option<Change>, Refused> {
-        let now = self.book.now_unix_ms();
-        let (client, until) = match &request.command {
-            Command::Waive { client, until_unix_ms } => (client, Some(*until_unix_ms)),
-            Command::Unwaive { client } => (client, None),
-            _ => return Ok(None),
-        };
-        if Name::new(client).is_err() || !is_client(client) {
-            let message = "expected a client as `rollout status` shows it, such as \
-                           \"bearer:0123456789abcdef\" or \"acme (bearer:0123456789abcdef)\"";
-            return Err(Refused::BadRequest(message.to_owned()));
-        }
-        let action = if until.is_some() { Action::RolloutWaive } else { Action::RolloutUnwaive };
-        let mut entry = Entry::new(actor, action, request.rule.as_str());
-        entry.after = Some(serde_json::json!({ "client": client, "until_unix_ms": until }));
-        entry.reason = Some(request.reason.clone());
-        let change =
-            Change::new().audit(&entry).map_err(|error| Refused::BadRequest(error.to_string()))?;
-        let Some(until_unix_ms) = until else {
-            return Ok(Some(change.and(delete_waiver(&request.rule, client))));
-        };
-        if until_unix_ms <= now || until_unix_ms > now + WAIVER_MS_MAX {
-            let message = "expected a time within the next 366 days";
-            return Err(Refused::BadRequest(message.to_owned()));
-        }
-        Ok(Some(change.and(put_waiver(WaiverRow {
-            rule: request.rule.clone(),
-            client: client.clone(),
-            until_unix_ms,
-            reason: request.reason.clone(),
-            actor: actor.to_owned(),
-        }))))
+        Ok(())
     }
 
     async fn waive(&mut self, request: &control::Request, change: Change) -> Result<Done, Refused> {
@@ -190,7 +230,7 @@ impl Engine {
 }
 
 /// The actor as the log has it.
-fn check(request: &control::Request) -> Result<String, Refused> {
+pub(super) fn check(request: &control::Request) -> Result<String, Refused> {
     let fault = |message: String| Err(Refused::BadRequest(message));
     let count = |text: &str| text.chars().count();
     let plain = |text: &str| !text.trim().is_empty() && !text.chars().any(char::is_control);

@@ -164,7 +164,7 @@ impl Note {
         Self { entry: Some(entry), operations: vec![Write::standing(changed)] }
     }
 
-    fn change(&self) -> Result<Change, EntryError> {
+    pub(super) fn change(&self) -> Result<Change, EntryError> {
         let mut change = Change::new();
         if let Some(entry) = &self.entry {
             change = change.audit(entry)?;

@@ -1,0 +1,187 @@
+//! What a command asks of the rules: the running gateway through its console, or the ledger where
+//! none runs.
+//!
+//! 1. A gateway that answers is asked, and nothing is written behind its back.
+//! 2. Only where nobody listens is the ledger written, and only where nobody holds its lock.
+//! 3. Whatever else happens is an error: who did not hear the answer cannot know what was done.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use jiff::Timestamp;
+use seaworthy_console::control::{self, Done, Refused, RuleStanding};
+use seaworthy_policy::mode::ModeSetting;
+use seaworthy_policy::registry::{REGISTRY, position};
+use seaworthy_store::StoreError;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::outbound::{self, AskError};
+use super::rollout::{Offline, OfflineError};
+use super::serve;
+use crate::config::{Config, Faults};
+
+/// The longest that the console may take. A promotion waits for the disk.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Bytes of an answer: 1,024 rules with two versions and eight gates each have less.
+const ANSWER_BYTES_MAX: usize = 32 << 20;
+
+/// Who has answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Through {
+    Gateway,
+    Ledger,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OperatorError {
+    /// No gateway answers, and without one the config has to be right.
+    #[error("{0}")]
+    Config(Faults),
+    #[error("the console at {0} {1}")]
+    NoAnswer(SocketAddr, String),
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Nobody listens at the console, and somebody has the ledger.
+    #[error("no gateway answers at {console}, and one holds the ledger: {error}")]
+    Held { console: SocketAddr, error: StoreError },
+    #[error("no gateway answers at {console}, and the ledger cannot be used: {error}")]
+    Store { console: SocketAddr, error: StoreError },
+}
+
+/// Where every rule stands, in the order of their names. `config` is only used where no gateway
+/// answers; its faults are reported then.
+pub(crate) fn standings(
+    console: SocketAddr,
+    config: &Result<Config, Faults>,
+) -> Result<(Through, Vec<RuleStanding>), OperatorError> {
+    #[derive(Deserialize)]
+    struct Rules {
+        rules: Vec<RuleStanding>,
+    }
+    let Some(answer) = block_on(get_or_post(console, None)) else {
+        let config = config.as_ref().map_err(|faults| OperatorError::Config(faults.clone()))?;
+        let rules = with_offline(config, |offline| offline.standings())
+            .map_err(|error| OperatorError::Store { console, error })?;
+        return Ok((Through::Ledger, rules));
+    };
+    let Rules { rules } = read(console, "", &answer?)?;
+    Ok((Through::Gateway, rules))
+}
+
+/// Has it done what an operator asks for.
+pub(crate) fn ask(
+    console: SocketAddr,
+    config: &Result<Config, Faults>,
+    request: &control::Request,
+) -> Result<(Through, Done), OperatorError> {
+    let body = serde_json::to_vec(request).expect("a request is plain data");
+    let Some(answer) = block_on(get_or_post(console, Some(body))) else {
+        let config = config.as_ref().map_err(|faults| OperatorError::Config(faults.clone()))?;
+        let done = with_offline(config, |offline| block_on(offline.ask(request)));
+        return done.map(|done| (Through::Ledger, done)).map_err(|error| match error {
+            OfflineError::Refused(refused) => refused.into(),
+            OfflineError::Store(error @ StoreError::Locked { .. }) => {
+                OperatorError::Held { console, error }
+            }
+            OfflineError::Store(error) => OperatorError::Store { console, error },
+        });
+    };
+    Ok((Through::Gateway, read(console, &request.rule, &answer?)?))
+}
+
+/// How the config sets the mode of `rule`; `None` where it has no such rule. Rules that a document
+/// makes for its operations have the service's.
+pub(crate) fn setting(config: &Config, rule: &str) -> Option<ModeSetting> {
+    let (name, route) = match rule.split_once('@') {
+        Some((name, route)) => (name, Some(route)),
+        None => (rule, None),
+    };
+    let position = position(name)?;
+    let own = config.routes.iter().find(|known| {
+        Some(&*known.pattern.to_string()) == route && known.overrides.contains(&position)
+    });
+    let protect = own.map_or(&config.protect, |route| &route.protect);
+    Some((REGISTRY[position].mode)(protect))
+}
+
+fn with_offline<T>(config: &Config, use_it: impl FnOnce(Offline<'_>) -> T) -> T {
+    let setting = |rule: &str| setting(config, rule);
+    use_it(Offline {
+        dir: &config.store.dir,
+        rollout: &config.rollout,
+        gates: &config.gates,
+        setting: &setting,
+        now_unix_ms: Timestamp::now().as_millisecond(),
+    })
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    // It needs a thread and a poller of the system, without which no command could run.
+    serve::runtime().expect("the system has threads").block_on(future)
+}
+
+/// The console's answer; `None` where nobody listens.
+async fn get_or_post(
+    console: SocketAddr,
+    body: Option<Vec<u8>>,
+) -> Option<Result<Response<Bytes>, OperatorError>> {
+    if console.port() == 0 {
+        // The system has chosen one, and only the gateway's log says which.
+        return None;
+    }
+    let no_answer = |why: String| Err(OperatorError::NoAnswer(console, why));
+    let url: Uri = format!("http://{console}/api/v1/rules").parse().expect("it is a URL");
+    let method = if body.is_some() { Method::POST } else { Method::GET };
+    let request = Request::builder()
+        .method(method)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::from(body.unwrap_or_default()))
+        .expect("its parts are right");
+    let asked = outbound::ask(&url, request, None, ANSWER_BYTES_MAX);
+    Some(match tokio::time::timeout(ANSWER_WITHIN, asked).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(AskError::Io(error))) if is_nobody(&error) => return None,
+        Ok(Err(error)) => no_answer(format!("gave no answer: {error}")),
+        Err(_) => no_answer(format!("gave no answer within {} s", ANSWER_WITHIN.as_secs())),
+    })
+}
+
+fn is_nobody(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::AddrNotAvailable)
+}
+
+fn read<T: DeserializeOwned>(
+    console: SocketAddr,
+    rule: &str,
+    answer: &Response<Bytes>,
+) -> Result<T, OperatorError> {
+    #[derive(Deserialize)]
+    struct Problem {
+        detail: String,
+    }
+    let status = answer.status();
+    let foreign = || {
+        let why = format!("is none of this Seaworthy: it answered {status} and nothing known");
+        OperatorError::NoAnswer(console, why)
+    };
+    if status == StatusCode::OK {
+        return serde_json::from_slice(answer.body()).map_err(|_| foreign());
+    }
+    let Problem { detail } = serde_json::from_slice(answer.body()).map_err(|_| foreign())?;
+    Err(match status {
+        StatusCode::NOT_FOUND if detail.starts_with("there is no rule") => {
+            Refused::NoSuchRule(rule.to_owned()).into()
+        }
+        StatusCode::CONFLICT => Refused::NotNow(detail).into(),
+        StatusCode::UNPROCESSABLE_ENTITY => Refused::BadRequest(detail).into(),
+        StatusCode::SERVICE_UNAVAILABLE => Refused::NotKept(detail).into(),
+        _ => OperatorError::NoAnswer(console, format!("answered {status}: {detail}")),
+    })
+}
