@@ -59,9 +59,11 @@ pub struct WaiverView {
     pub actor: String,
 }
 
-/// What an operator asks for.
+/// What an operator asks for: `{"rule": …, "actor": …, "reason": …, "command": "hold", …}`.
+///
+/// Fields that a command does not have are refused by [`Command`], which is given all that are left:
+/// denied here, they would be denied to it, too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Request {
     pub rule: String,
     /// Who asks: it is in the audit log.
@@ -71,8 +73,9 @@ pub struct Request {
     pub command: Command,
 }
 
+/// Those without fields are structs, too: of a unit, fields that are too many are passed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "snake_case")]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
     /// Chooses a mode, and clears what holds the rule.
     Set {
@@ -80,15 +83,15 @@ pub enum Command {
     },
     /// One step up, whatever the gates say; where steps need approval and the gates do not pass
     /// yet, the approval.
-    Promote,
+    Promote {},
     /// Down to `warn`, at once, and held.
-    Demote,
+    Demote {},
     /// Keeps it where it is, for a time or until it is released.
     Hold {
         until_unix_ms: Option<i64>,
     },
     /// Lets go of a hold and of an emergency.
-    Release,
+    Release {},
     /// Accepts that this client breaks, for a time.
     Waive {
         client: String,
@@ -146,4 +149,51 @@ pub trait Control: Send + Sync {
     fn standings(&self) -> Vec<RuleStanding>;
 
     fn ask(&self, request: Request) -> Answer<'_, Result<Done, Refused>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_read_as_it_is_written_and_nothing_is_passed_over() {
+        let request = |command| Request {
+            rule: "csrf".to_owned(),
+            actor: "ada".to_owned(),
+            reason: "to see".to_owned(),
+            command,
+        };
+        let client = "bearer:0123456789abcdef".to_owned();
+        for (command, fields) in [
+            (Command::Set { mode: Mode::Warn }, r#""command":"set","mode":"warn""#),
+            (Command::Promote {}, r#""command":"promote""#),
+            (Command::Demote {}, r#""command":"demote""#),
+            (Command::Hold { until_unix_ms: None }, r#""command":"hold","until_unix_ms":null"#),
+            (Command::Release {}, r#""command":"release""#),
+            (
+                Command::Waive { client: client.clone(), until_unix_ms: 7 },
+                r#""command":"waive","client":"bearer:0123456789abcdef","until_unix_ms":7"#,
+            ),
+            (
+                Command::Unwaive { client },
+                r#""command":"unwaive","client":"bearer:0123456789abcdef""#,
+            ),
+        ] {
+            let text = format!(r#"{{"rule":"csrf","actor":"ada","reason":"to see",{fields}}}"#);
+            let request = request(command);
+            assert_eq!(serde_json::to_string(&request).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
+            let more = text.replacen('{', r#"{"until":1,"#, 1);
+            assert!(serde_json::from_str::<Request>(&more).is_err(), "{more}");
+        }
+        for wrong in [
+            r#"{"rule":"csrf","actor":"ada","reason":"r"}"#,
+            r#"{"rule":"csrf","actor":"ada","reason":"r","command":"set"}"#,
+            r#"{"rule":"csrf","actor":"ada","reason":"r","command":"set","mode":"auto"}"#,
+            r#"{"rule":"csrf","actor":"ada","command":"demote"}"#,
+            r#"{"rule":"csrf","actor":"ada","reason":"r","command":"dance"}"#,
+        ] {
+            assert!(serde_json::from_str::<Request>(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -100,14 +100,14 @@ The client is named as `seaworthy rollout status` names it. What the rule would 
 count any more; once it is enforced, the client is denied like any other. What the gates have seen
 is counted anew.")]
 pub(super) struct Waive {
+    #[command(flatten)]
+    plain: Plain,
     /// The client, as `seaworthy rollout status` names it
     #[arg(value_parser = name)]
     client: String,
     /// Until then: a time ahead such as 14d, or a date; at most 366 days
     #[arg(long, value_name = "TIME")]
     until: Until,
-    #[command(flatten)]
-    plain: Plain,
 }
 
 /// Take a waiver back
@@ -116,11 +116,11 @@ pub(super) struct Waive {
 Examples:
   seaworthy rollout unwaive csrf bearer:0123456789abcdef --reason 'they have mended it'")]
 pub(super) struct Unwaive {
+    #[command(flatten)]
+    plain: Plain,
     /// The client that has the waiver
     #[arg(value_parser = name)]
     client: String,
-    #[command(flatten)]
-    plain: Plain,
 }
 
 impl Rollout {
@@ -130,9 +130,9 @@ impl Rollout {
             Self::History(history) => return history.run(surroundings),
             Self::Receipt(one) => return one.run(surroundings),
             Self::Verify(verify) => return verify.run(surroundings),
-            Self::Promote(plain) => (plain, Command::Promote),
-            Self::Demote(plain) => (plain, Command::Demote),
-            Self::Release(plain) => (plain, Command::Release),
+            Self::Promote(plain) => (plain, Command::Promote {}),
+            Self::Demote(plain) => (plain, Command::Demote {}),
+            Self::Release(plain) => (plain, Command::Release {}),
             Self::Hold(Hold { until, plain }) => {
                 let until_unix_ms = until.map(ahead).transpose()?;
                 (plain, Command::Hold { until_unix_ms })

@@ -10,3 +10,4 @@ mod documented;
 mod fast_rollout;
 mod harness;
 mod lifecycle;
+mod operators;

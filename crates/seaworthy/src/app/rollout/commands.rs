@@ -50,10 +50,10 @@ pub(super) fn decide(
         Decided { events: there.map(|lane| (lane, event.clone())).collect(), action }
     };
     Ok(match &request.command {
-        Command::Set { mode: Mode::Warn } | Command::Demote if is_pinned => {
+        Command::Set { mode: Mode::Warn } | Command::Demote {} if is_pinned => {
             all(Event::Alerted { alert: reason }, Action::ModeDemote)
         }
-        Command::Set { .. } | Command::Promote if is_pinned => {
+        Command::Set { .. } | Command::Promote {} if is_pinned => {
             return Err(Refused::NotNow(format!(
                 "the file pins {rule} to {setting}: change it there, or set it to \"auto\""
             )));
@@ -62,7 +62,7 @@ pub(super) fn decide(
             one(Lane::Current, Event::Set { mode: *mode, reason }, Action::ModeSet)
         }
         Command::Set { mode } => all(Event::Set { mode: *mode, reason }, Action::ModeSet),
-        Command::Promote => {
+        Command::Promote {} => {
             let to = config.above(state.mode).ok_or_else(|| {
                 Refused::NotNow(format!("{rule} is at {} and has no step above", state.mode))
             })?;
@@ -75,11 +75,11 @@ pub(super) fn decide(
                 one(tried, Event::Set { mode: Mode::Enforce(to), reason }, Action::ModePromote)
             }
         }
-        Command::Demote => all(Event::Fell { cause: reason }, Action::ModeDemote),
+        Command::Demote {} => all(Event::Fell { cause: reason }, Action::ModeDemote),
         Command::Hold { until_unix_ms } => {
             all(Event::Held { until_unix_ms: *until_unix_ms, reason }, Action::RolloutHold)
         }
-        Command::Release => all(Event::Released { reason }, Action::RolloutHold),
+        Command::Release {} => all(Event::Released { reason }, Action::RolloutHold),
         // A window that has counted the client, or has not, begins anew.
         Command::Waive { client, .. } => all(restarted(client), Action::RolloutWaive),
         Command::Unwaive { client } => all(restarted(client), Action::RolloutUnwaive),
