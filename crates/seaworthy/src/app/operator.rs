@@ -3,7 +3,9 @@
 //!
 //! 1. A gateway that answers is asked, and nothing is written behind its back.
 //! 2. Only where nobody listens is the ledger written, and only where nobody holds its lock.
-//! 3. Whatever else happens is an error: who did not hear the answer cannot know what was done.
+//! 3. A gateway of a fleet takes up the fleet's modes when it starts, so that there a mode is not
+//!    written to the ledger: one that runs has to be asked.
+//! 4. Whatever else happens is an error: who did not hear the answer cannot know what was done.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +15,7 @@ use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use jiff::Timestamp;
-use seaworthy_console::control::{self, Done, Refused, RuleStanding};
+use seaworthy_console::control::{self, Command, Done, Refused, RuleStanding};
 use seaworthy_policy::mode::ModeSetting;
 use seaworthy_policy::registry::{REGISTRY, position};
 use seaworthy_store::StoreError;
@@ -51,6 +53,10 @@ pub(crate) enum OperatorError {
     /// Nobody listens at the console, and somebody has the ledger.
     #[error("no gateway answers at {console}, and one holds the ledger: {error}")]
     Held { console: SocketAddr, error: StoreError },
+    #[error(
+        "no gateway answers at {0}, and the fleet's modes win over those of the ledger when it starts"
+    )]
+    Fleet(SocketAddr),
     #[error("no gateway answers at {console}, and the ledger cannot be used: {error}")]
     Store { console: SocketAddr, error: StoreError },
 }
@@ -84,6 +90,10 @@ pub(crate) fn ask(
     let body = serde_json::to_vec(request).expect("a request is plain data");
     let Some(answer) = block_on(get_or_post(console, Some(body))) else {
         let config = config.as_ref().map_err(|faults| OperatorError::Config(faults.clone()))?;
+        let is_local = matches!(request.command, Command::Waive { .. } | Command::Unwaive { .. });
+        if config.modes.redis.is_some() && !is_local {
+            return Err(OperatorError::Fleet(console));
+        }
         let done = with_offline(config, |offline| block_on(offline.ask(request)));
         return done.map(|done| (Through::Ledger, done)).map_err(|error| match error {
             OfflineError::Refused(refused) => refused.into(),

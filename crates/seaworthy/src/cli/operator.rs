@@ -195,6 +195,8 @@ fn failure(error: OperatorError) -> Failure {
         }
         OperatorError::Refused(Refused::NotNow(_)) => Failure::new(Exit::No, what),
         OperatorError::Refused(Refused::NotKept(_)) => Failure::new(Exit::Unavailable, what),
+        OperatorError::Fleet(_) => Failure::new(Exit::Unavailable, what)
+            .details("ask a gateway of the fleet that runs: name its console with --console"),
         OperatorError::Held { console, error } => {
             let holder = match error {
                 StoreError::Locked { holder: Some(pid), .. } => format!(" (process {pid})"),

@@ -277,6 +277,12 @@ async fn without_a_gateway_the_ledger_is_written_and_in_force_with_the_next_star
         assert!(said.contains("it is in the ledger, and in force with the next start"), "{said}");
         assert_eq!(desk.actions("operator:ada").pop().as_deref(), Some(action));
     }
+    // What is written for a gateway of a fleet would not outlast its start.
+    let fleet = "[service]\nname = \"desk\"\n[modes]\nredis = \"redis://127.0.0.1:1\"\n";
+    fs::write(desk.path("seaworthy.toml"), fleet).unwrap();
+    let said = desk.operator(&["mode", "set", "csrf", "off"], "r").said(69);
+    assert!(said.contains("the fleet's modes win over those of the ledger"), "{said}");
+    fs::write(desk.path("seaworthy.toml"), "").unwrap();
     let said = desk.operator(&["rollout", "unwaive", "cors", client], "r").said(1);
     assert!(said.contains("has no waiver for cors"), "{said}");
     assert_eq!(desk.mode("csrf"), "enforce 10%");

@@ -197,6 +197,7 @@ fn reason(receipt: &Receipt) -> String {
         Event::Promoted { .. } | Event::PolicyChanged { .. } => receipt.after.why.clone(),
         Event::Fell { cause } => cause.clone(),
         Event::Alerted { alert } => alert.clone(),
+        Event::Adopted { why, .. } => why.clone(),
         Event::Set { reason, .. }
         | Event::Held { reason, .. }
         | Event::Released { reason }
