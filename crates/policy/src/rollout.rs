@@ -371,6 +371,23 @@ pub enum Event {
     WindowRestarted { reason: String },
 }
 
+impl Event {
+    /// In the words of whoever made it happen; `None` where the gates did, or the config.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Promoted { .. } | Self::PolicyChanged { .. } => None,
+            Self::Fell { cause: reason }
+            | Self::Alerted { alert: reason }
+            | Self::Set { reason, .. }
+            | Self::Adopted { why: reason, .. }
+            | Self::Held { reason, .. }
+            | Self::Released { reason }
+            | Self::Approved { reason, .. }
+            | Self::WindowRestarted { reason } => Some(reason),
+        }
+    }
+}
+
 impl RuleState {
     /// A rule that nothing has happened to. Its mode is that of a rule whose mode evidence moves,
     /// whatever the file pins: who takes the pin out starts from the bottom.

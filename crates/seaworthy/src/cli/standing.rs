@@ -74,7 +74,9 @@ pub(super) fn waits(standing: &RuleStanding, version: &VersionStanding) -> Optio
         Some(Stay::Settling { until_unix_ms }) => {
             format!("what it judges counts from {} on", exact(*until_unix_ms))
         }
-        Some(Stay::Gates { of: 0, .. }) => format!("for {step} its gates have to be read"),
+        Some(Stay::Gates { of: 0, .. }) => {
+            format!("its gates for {step} are read after a whole minute of evidence")
+        }
         Some(Stay::Gates { passed, of }) => {
             let gates = format!("for {step}, {passed} of {of} gates pass");
             match &version.waits_for {

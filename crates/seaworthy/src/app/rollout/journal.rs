@@ -160,7 +160,9 @@ impl Note {
             }
             None => state(after),
         });
-        entry.reason = Some(after.why.clone());
+        // A hold and an approval leave the state's own reason as it was.
+        let said = receipt.and_then(|receipt| receipt.event.reason());
+        entry.reason = Some(said.unwrap_or(&after.why).to_owned());
         Self { entry: Some(entry), operations: vec![Write::standing(changed)] }
     }
 

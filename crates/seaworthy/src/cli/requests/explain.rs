@@ -222,13 +222,16 @@ fn spoke(
         (_, _) if request.ending == "denied" => {
             why.push("it would have denied it too; another rule did".to_owned());
         }
-        _ => why.push(
-            "it would have denied it, and did not: its client was not in the share \
-                       that it was enforced for, or it was in warn"
-                .to_owned(),
-        ),
+        _ => why.push(match in_force(then.as_ref(), setting) {
+            Some(Mode::Enforce(_)) => {
+                "it would have denied it; the client was not in the share".to_owned()
+            }
+            Some(Mode::Warn | Mode::Off) | None => {
+                "it would have denied it; in warn it denies nobody".to_owned()
+            }
+        }),
     }
-    let mode_then = then.as_ref().map(|moved| moved.mode);
+    let mode_then = in_force(then.as_ref(), setting);
     why.push(match (setting, &then) {
         (Some(ModeSetting::Pinned(mode)), _) => format!(
             "the file pins it to {mode}; what it was pinned to then, the config.reload entries of \
@@ -245,7 +248,7 @@ fn spoke(
         }
         (_, None) => "then: warn; nothing had moved it yet".to_owned(),
     });
-    why.push(place(bucket, client, mode_then, setting, key.is_some()));
+    why.push(place(bucket, client, mode_then, key.is_some()));
     if let Some(now) = &now {
         let beside = match (now.next_version, now.next_mode) {
             (Some(version), Some(mode)) => format!("; version {version} is beside it, at {mode}"),
@@ -256,12 +259,19 @@ fn spoke(
     Spoke { rule: rule.to_owned(), said, bucket, then, now, why }
 }
 
+/// The mode in which it was judged, as far as is known: a pin may have been another then.
+fn in_force(then: Option<&Moved>, setting: Option<ModeSetting>) -> Option<Mode> {
+    match setting {
+        Some(ModeSetting::Pinned(mode)) => Some(mode),
+        _ => then.map(|moved| moved.mode),
+    }
+}
+
 /// The bucket in words.
 fn place(
     bucket: Option<u16>,
     client: Option<ClientKey>,
     then: Option<Mode>,
-    setting: Option<ModeSetting>,
     has_key: bool,
 ) -> String {
     let Some(client) = client else {
@@ -276,11 +286,7 @@ fn place(
         debug_assert!(!has_key, "who has an identity and a key has a bucket");
         return "bucket: not known; the installation's key is not here".to_owned();
     };
-    let mode = match setting {
-        Some(ModeSetting::Pinned(mode)) => Some(mode),
-        _ => then,
-    };
-    match mode {
+    match then {
         Some(Mode::Enforce(share)) => {
             let points = share.basis_points();
             let is = if bucket < points { "is in" } else { "is not in" };

@@ -191,19 +191,9 @@ pub(super) fn moved(receipt: &Receipt) -> String {
     }
 }
 
-/// In the words of whoever did it. A hold and an approval leave the state's own reason.
+/// In the words of whoever did it.
 fn reason(receipt: &Receipt) -> String {
-    match &receipt.event {
-        Event::Promoted { .. } | Event::PolicyChanged { .. } => receipt.after.why.clone(),
-        Event::Fell { cause } => cause.clone(),
-        Event::Alerted { alert } => alert.clone(),
-        Event::Adopted { why, .. } => why.clone(),
-        Event::Set { reason, .. }
-        | Event::Held { reason, .. }
-        | Event::Released { reason }
-        | Event::Approved { reason, .. }
-        | Event::WindowRestarted { reason } => reason.clone(),
-    }
+    receipt.event.reason().unwrap_or(&receipt.after.why).to_owned()
 }
 
 impl One {
