@@ -268,6 +268,48 @@ async fn filters_choose() {
     }
 }
 
+#[tokio::test]
+async fn a_request_is_found_by_its_id() {
+    use seaworthy_policy::record::RequestId;
+
+    let dir = tempfile::tempdir().unwrap();
+    let telemetry = open(dir.path());
+    let with = |id: &str, started_unix_ms, status| RequestRecord {
+        id: RequestId::from(id).unwrap(),
+        started_unix_ms,
+        status,
+        ..record()
+    };
+    // 48 bits of NOON_MS, then what tells requests of one millisecond apart.
+    let own = format!("{NOON_MS:012x}{:020x}", 7);
+    let late = format!("{NOON_MS:012x}{:020x}", 8);
+    store(
+        &telemetry,
+        &[
+            with(&own, NOON_MS, 200),
+            // A clock that was set, or an id that a proxy brought along and only looks like ours.
+            with(&late, NOON_MS + 3_600_000, 201),
+            with("from-a-proxy", NOON_MS, 202),
+            with("twice", NOON_MS, 203),
+            with("twice", NOON_MS + 1, 204),
+        ],
+    )
+    .await;
+    let status = |id: &str| telemetry.reader().request(id).unwrap().map(|row| row.status);
+    for (id, want) in [
+        (&*own, Some(200)),
+        (&late, Some(201)),
+        ("from-a-proxy", Some(202)),
+        ("twice", Some(204)),
+        ("", None),
+        ("from-a-prox", None),
+        (&own.to_uppercase(), None),
+        (&"ä".repeat(16), None),
+    ] {
+        assert_eq!(status(id), want, "{id}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_see_whole_commits_while_the_writer_writes() {
     let dir = tempfile::tempdir().unwrap();
