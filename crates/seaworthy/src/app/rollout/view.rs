@@ -23,10 +23,15 @@ impl Engine {
                     Lane::Current => modes.current,
                     Lane::Next => modes.next,
                 };
-                let state = match state_of(&rule, standing, lane) {
-                    Some(state) => state,
+                // Until the config is compiled anew, what has taken the present one's place is still
+                // judged in the lane of the next.
+                let is_there = standing.lane(lane).is_some();
+                let (state, mode) = match state_of(&rule, standing, lane).filter(|_| is_there) {
+                    Some(state) => (state, mode),
                     // What is off has a state as well.
-                    None if lane == Lane::Current => &standing.current,
+                    None if lane == Lane::Current => {
+                        (&standing.current, standing.current.in_force(rule.setting))
+                    }
                     None => return None,
                 };
                 Some(self.version(&rule, lane, state, mode))
