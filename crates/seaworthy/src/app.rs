@@ -174,11 +174,7 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
         ready,
         alerts: AlertInputs {
             intake: taken_in,
-            sink: Arc::new(alerts::Demoter {
-                book: book.clone(),
-                rollout: rollout.clone(),
-                audit: audit.clone(),
-            }),
+            sink: Arc::new(alerts::Demoter::new(book.clone(), rollout.clone(), audit.clone())),
             metrics: alert_metrics,
         },
         control: Arc::new(rollout.clone()),

@@ -1,6 +1,7 @@
 //! Alerts from outside: who may send them, as the config says it, and where they go.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use seaworthy_console::{AlertSink, NotKept, Outcome, Taken, Taking};
 use seaworthy_policy::alert::{Demotion, Intake};
@@ -23,10 +24,17 @@ pub(super) fn intake(config: &Config) -> anyhow::Result<Option<Arc<Intake>>> {
 
 /// Takes rules back to `warn`: at once in the book, then in the ledger.
 pub(super) struct Demoter {
-    pub(super) book: Book,
-    pub(super) rollout: Rollout,
-    pub(super) audit: Auditor,
+    book: Book,
+    rollout: Rollout,
+    audit: Auditor,
+    /// Alerts that have had their effect, and that the ledger may not have yet. Their senders come
+    /// again, and the effect does not. The lock is held to look one up.
+    waiting: Mutex<HashSet<[u8; 32]>>,
 }
+
+/// Alerts that wait for the ledger, each with its entry; further ones take effect each time that
+/// they come.
+const WAITING_MAX: usize = 10_000;
 
 impl AlertSink for Demoter {
     fn take(&self, demotions: Vec<Demotion>) -> Taking<'_> {
@@ -35,24 +43,44 @@ impl AlertSink for Demoter {
 }
 
 impl Demoter {
+    pub(super) fn new(book: Book, rollout: Rollout, audit: Auditor) -> Self {
+        Self { book, rollout, audit, waiting: Mutex::default() }
+    }
+
     async fn demote(&self, demotions: Vec<Demotion>) -> Result<Taken, NotKept> {
         let ids: Vec<[u8; 32]> = demotions.iter().map(|demotion| demotion.alert.id.0).collect();
-        let known = self.known(ids).await;
+        let known = self.known(ids.clone()).await;
         let mut outcomes = Vec::with_capacity(demotions.len());
         let mut happenings = Vec::new();
+        let mut waits = false;
         // What has had its effect does not happen again, and nothing waits for the disk.
         for (demotion, is_known) in demotions.iter().zip(known) {
-            outcomes.push(if is_known {
+            let is_waiting = !is_known && self.waiting().contains(&demotion.alert.id.0);
+            waits |= is_waiting;
+            outcomes.push(if is_known || is_waiting {
                 Outcome::Known
             } else {
                 self.take_one(demotion, &mut happenings)
             });
         }
-        if !happenings.is_empty() && !self.rollout.happened(happenings).await {
-            let why = "the rules are in warn, and the ledger cannot write that down".to_owned();
-            return Err(NotKept(why));
+        if waits || !happenings.is_empty() {
+            let rollout = self.rollout.clone();
+            // Its own task: the sender may give up, and what has happened is still written down.
+            let written = tokio::spawn(async move { rollout.happened(happenings).await });
+            if !written.await.unwrap_or(false) {
+                let why = "the rules are in warn, and the ledger cannot write that down".to_owned();
+                return Err(NotKept(why));
+            }
+        }
+        let mut waiting = self.waiting();
+        for id in &ids {
+            waiting.remove(id);
         }
         Ok(Taken(outcomes))
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashSet<[u8; 32]>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_one(&self, demotion: &Demotion, happenings: &mut Vec<Happening>) -> Outcome {
@@ -89,6 +117,10 @@ impl Demoter {
                     delivery: demotion.alert.id.0,
                 });
             }
+        }
+        let mut waiting = self.waiting();
+        if waiting.len() < WAITING_MAX {
+            waiting.insert(demotion.alert.id.0);
         }
         outcome
     }

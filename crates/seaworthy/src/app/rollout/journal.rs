@@ -341,8 +341,9 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether everything that happened is durable.
     pub(super) fn is_written(&self) -> bool {
-        self.kept.is_empty()
+        self.is_known && self.kept.is_empty()
     }
 }
 
