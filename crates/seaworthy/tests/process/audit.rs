@@ -13,17 +13,17 @@ use crate::harness::ask::{get, metric, until};
 use crate::harness::{Gateway, seaworthy, serve};
 use crate::lifecycle::{folder, service};
 
-fn audit(dir: &Path, args: &[&str]) -> Output {
+pub(crate) fn audit(dir: &Path, args: &[&str]) -> Output {
     seaworthy(dir, &[&["audit"], args].concat()).output().expect("the binary runs")
 }
 
 /// The exit code and what was printed.
-fn said(output: &Output) -> (Option<i32>, String) {
+pub(crate) fn said(output: &Output) -> (Option<i32>, String) {
     let text = [&output.stdout[..], &output.stderr].concat();
     (output.status.code(), String::from_utf8(text).expect("it is text"))
 }
 
-fn leaves(dir: &Path) -> Vec<Value> {
+pub(crate) fn leaves(dir: &Path) -> Vec<Value> {
     let export = audit(dir, &["export"]);
     let text = String::from_utf8(export.stdout).expect("it is text");
     text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()

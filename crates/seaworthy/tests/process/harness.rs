@@ -122,4 +122,17 @@ impl Gateway {
         };
         Self { traffic: addr("traffic"), console: addr("console"), process }
     }
+
+    /// Ends it in order.
+    pub(crate) async fn stop(mut self) {
+        self.process.signal("TERM");
+        let (code, said) = self.process.ended().await;
+        assert_eq!(code, Some(0), "{said:?}");
+    }
+
+    /// Ends it as a power cut would.
+    pub(crate) async fn kill(mut self) {
+        self.process.signal("KILL");
+        assert_eq!(self.process.ended().await.0, None);
+    }
 }

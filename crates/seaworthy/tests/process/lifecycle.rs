@@ -301,8 +301,19 @@ async fn a_public_console_is_refused_with_a_line_that_says_why() {
     assert!(said[1].contains("ssh -L 9900:127.0.0.1:9900"), "{said:?}");
 }
 
+/// The same command, for whose process a write past the bound of [`bound_files`] fails, as on a full
+/// disk, and does not end it.
+pub(crate) fn outlives_full_disks(command: &Command) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
+    shell.arg(command.get_program()).args(command.get_args()).env_clear();
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.current_dir(command.get_current_dir().expect("it is started in a folder"));
+    shell
+}
+
 /// Bounds how long a file of the process `id` may become: writes past it fail.
-fn bound_files(id: u32, bytes: &str) {
+pub(crate) fn bound_files(id: u32, bytes: &str) {
     let id = id.to_string();
     let bounded =
         Command::new("prlimit").args(["--pid", &id, &format!("--fsize={bytes}:")]).status();
@@ -312,13 +323,8 @@ fn bound_files(id: u32, bytes: &str) {
 #[tokio::test]
 async fn traffic_goes_on_while_the_store_cannot_write() {
     let dir = folder();
-    let served = serve(dir.path(), service().await);
-    // A write past the bound is to fail, as on a full disk, and not to end the process.
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
-    command.arg(served.get_program()).args(served.get_args());
-    command.current_dir(dir.path()).env_clear();
-    let mut gateway = Gateway::start(command).await;
+    let command = serve(dir.path(), service().await);
+    let mut gateway = Gateway::start(outlives_full_disks(&command)).await;
     let (traffic, console, id) = (gateway.traffic, gateway.console, gateway.process.id());
     assert_eq!(get(console, "/readyz", &[]).await.statuses(), [200]);
 

@@ -11,3 +11,6 @@ mod fast_rollout;
 mod harness;
 mod lifecycle;
 mod operators;
+mod operator;
+mod redis;
+mod rollout;
