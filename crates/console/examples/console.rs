@@ -55,6 +55,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             ready: Arc::new(ready),
             alerts: AlertInputs::closed(),
             control: Arc::new(NoRules),
+            ledger: Arc::new(|| None),
         },
     )
     .await?;

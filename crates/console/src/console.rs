@@ -12,6 +12,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
+use seaworthy_store::ledger::LedgerReader;
 use seaworthy_store::telemetry::Telemetry;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -57,6 +58,9 @@ pub struct ConsoleInputs {
     pub alerts: AlertInputs,
     /// Where the rules stand, and who moves them.
     pub control: Arc<dyn Control>,
+    /// The ledger that has the receipts, where it is open. Asked on every question for them; must
+    /// answer at once, without waiting for anything.
+    pub ledger: Arc<dyn Fn() -> Option<LedgerReader> + Send + Sync>,
 }
 
 impl fmt::Debug for ConsoleInputs {

@@ -22,6 +22,25 @@ pub(crate) fn rate(per_s: f64) -> String {
     }
 }
 
+/// Any number, as it is found among the evidence: `-3`, `1,234`, `0.0025`, `4.605`, `1.8e308`.
+pub(crate) fn number(value: f64) -> String {
+    let size = value.abs();
+    if size.fract() == 0.0 && size < 1e15 {
+        let sign = if value < 0.0 { "-" } else { "" };
+        return format!("{sign}{}", count(size as u64));
+    }
+    if !(1e-4..1e9).contains(&size) {
+        return format!("{value:.1e}");
+    }
+    let decimals = match size {
+        ..0.01 => 6,
+        0.01..1.0 => 4,
+        1.0..100.0 => 3,
+        _ => 1,
+    };
+    format!("{value:.decimals$}").trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// A part of a whole in percent. What is not nothing never reads `0%`, and what is not all
 /// never reads `100%`.
 pub(crate) fn percent(share: f64) -> String {
@@ -108,6 +127,25 @@ mod tests {
             (1234.5, "1,235"),
         ] {
             assert_eq!(rate(per_s), want);
+        }
+    }
+
+    #[test]
+    fn numbers_of_any_size_are_short() {
+        for (value, want) in [
+            (0.0, "0"),
+            (-3.0, "-3"),
+            (1234.0, "1,234"),
+            (0.0025, "0.0025"),
+            (0.005, "0.005"),
+            (4.605_17, "4.605"),
+            (-12.5, "-12.5"),
+            (123.45, "123.5"),
+            (0.000_01, "1.0e-5"),
+            (f64::MAX, "1.8e308"),
+            (f64::MIN, "-1.8e308"),
+        ] {
+            assert_eq!(number(value), want);
         }
     }
 

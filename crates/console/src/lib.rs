@@ -20,4 +20,6 @@ mod page;
 mod problem;
 mod query;
 mod readiness;
+mod receipts;
 mod routes;
+mod situation;

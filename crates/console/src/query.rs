@@ -12,6 +12,8 @@ use seaworthy_policy::problem::FieldError;
 use seaworthy_policy::quantity::Period;
 use seaworthy_store::telemetry::{ConsumerFilter, RequestFilter};
 
+use crate::receipts::{MoveFilter, MoveLimit};
+
 /// What a list of requests can be asked for.
 pub(crate) const REQUEST_FILTERS: &[&str] =
     &["status", "route", "client", "tenant", "verdict", "since", "limit", "before"];
@@ -19,6 +21,12 @@ pub(crate) const REQUEST_FILTERS: &[&str] =
 /// What a list of clients can be asked for.
 pub(crate) const CONSUMER_FILTERS: &[&str] =
     &["rule", "kind", "tenant", "client", "since", "limit", "before"];
+
+/// What a list of moves can be asked for.
+pub(crate) const MOVE_FILTERS: &[&str] = &["rule", "before", "limit"];
+
+/// What the page of the rules can be asked for: one rule, and a page of its history.
+pub(crate) const RULE_FILTERS: &[&str] = &["rule", "before"];
 
 /// How far back a list of clients goes where nobody says.
 pub(crate) const CONSUMERS_SINCE: Period = Period::secs(7 * 24 * 3600);
@@ -133,6 +141,26 @@ impl Query {
             before: self.read("before"),
             limit: self.read("limit").unwrap_or_default(),
         };
+        self.checked(filter)
+    }
+
+    /// [`MOVE_FILTERS`] as a filter, or every fault.
+    pub(crate) fn move_filter(mut self) -> Result<MoveFilter, Vec<FieldError>> {
+        let filter = MoveFilter {
+            rule: self.read("rule"),
+            before: self.read("before"),
+            limit: self.read("limit").unwrap_or_default(),
+        };
+        self.checked(filter)
+    }
+
+    /// [`RULE_FILTERS`] as a filter of the history, or every fault.
+    pub(crate) fn history_filter(mut self) -> Result<MoveFilter, Vec<FieldError>> {
+        let rule: Option<String> = self.read("rule");
+        if rule.is_none() && !self.value("before").is_empty() {
+            self.fault("before", "before is of one rule's history: rule is missing".to_owned());
+        }
+        let filter = MoveFilter { rule, before: self.read("before"), limit: MoveLimit::HISTORY };
         self.checked(filter)
     }
 

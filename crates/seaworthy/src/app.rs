@@ -178,6 +178,10 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
             metrics: alert_metrics,
         },
         control: Arc::new(rollout.clone()),
+        ledger: {
+            let audit = audit.clone();
+            Arc::new(move || audit.ledger().map(|ledger| ledger.reader().clone()))
+        },
     };
     let console = Console::start(config.console.addr, console_inputs)
         .await

@@ -55,6 +55,7 @@ impl Running {
             ready: Arc::new(readiness),
             alerts,
             control: Arc::new(NoRules),
+            ledger: Arc::new(|| None),
         };
         let console = Console::start(loopback(0), inputs).await.unwrap();
         Self { console, live: publish, ready }
@@ -526,6 +527,7 @@ async fn it_starts_on_a_free_loopback_address_alone() {
             ready: Arc::new(Readiness::default),
             alerts: AlertInputs::closed(),
             control: Arc::new(NoRules),
+            ledger: Arc::new(|| None),
         }
     };
     for public in ["0.0.0.0:9900", "[::]:9900", "192.0.2.1:9900", "[::ffff:10.0.0.1]:9900"] {

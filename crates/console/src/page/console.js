@@ -16,9 +16,23 @@ function show(parts) {
     const part = document.getElementById(id);
     // What somebody is marking, to copy it, stays as it is until they are done.
     if (!part || (!selection.isCollapsed && selection.containsNode(part, true))) continue;
-    part.innerHTML = html;
+    replace(part, html);
     shown.set(id, html);
   }
+}
+
+// What was open stays open, and the keyboard keeps its place.
+function replace(part, html) {
+  const open = Array.from(part.querySelectorAll("details[open]"), (details) => details.id);
+  const active = part.contains(document.activeElement) ? document.activeElement : null;
+  const href = active?.getAttribute("href");
+  const summary = active?.localName === "summary" ? active.parentElement.id : null;
+  part.innerHTML = html;
+  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  const again = summary
+    ? document.getElementById(summary)?.querySelector("summary")
+    : href && part.querySelector(`a[href="${CSS.escape(href)}"]`);
+  if (again) again.focus({ preventScroll: true });
 }
 
 function say(state, words) {
@@ -38,7 +52,7 @@ function follow() {
   connection.after(pause);
   pause.addEventListener("click", () => setPaused(!paused));
   setPaused(false);
-  const events = new EventSource("/events");
+  const events = new EventSource(connection.dataset.events);
   events.addEventListener("message", (event) => {
     newest = JSON.parse(event.data);
     if (paused) return;

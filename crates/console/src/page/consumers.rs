@@ -8,7 +8,7 @@ use seaworthy_store::telemetry::{
     ConsumerObjections, ConsumerRow, ConsumersPage, NamedCounts, RuleFilter,
 };
 
-use super::document;
+use super::{Here, day_and_time, document};
 use crate::evidence::EvidenceError;
 use crate::figures::count;
 use crate::query::{Query, link};
@@ -75,7 +75,7 @@ pub(crate) fn render(service: &str, query: &Query, found: &Found) -> String {
             (pager(query, found))
         }
     };
-    document(service, Some("Consumers"), html! {}, main)
+    document(service, Here::Consumers, None, html! {}, main)
 }
 
 fn form(query: &Query) -> Markup {
@@ -198,16 +198,6 @@ fn names(counts: &NamedCounts, nameless: Option<&str>) -> Markup {
         @for name in all.iter().take(NAMES_SHOWN) { span.name { (name) } }
         @if all.len() > NAMES_SHOWN || counts.other > 0 { span.name { "and others" } }
         @if all.is_empty() && counts.other == 0 { "–" }
-    }
-}
-
-/// `2026-08-01 12:03 UTC`, the second in the title.
-fn day_and_time(unix_ms: i64) -> Markup {
-    let time = Timestamp::from_millisecond(unix_ms).unwrap_or_default();
-    html! {
-        time datetime=(time) title=(time.strftime("%Y-%m-%d %H:%M:%S UTC")) {
-            (time.strftime("%m-%d %H:%M")) " UTC"
-        }
     }
 }
 

@@ -1,13 +1,16 @@
 //! The first page: is it well, what would be denied, and who would be hurt.
 //!
-//! Its parts have ids; the script replaces them with newer ones as they arrive on `/events`.
-//! Nothing in a part can be focused, so a replacement never takes the keyboard's place away.
+//! Its parts have ids; the script replaces them with newer ones as they arrive on `/events`, and
+//! gives the keyboard its place back.
 
 use maud::{Markup, html};
 use seaworthy_store::telemetry::{RequestRow, StoreHealth};
-use serde_json::{Map, Value};
 
-use super::{document, gateway, request_rows, rules, time_of_day, traffic, upstreams};
+use super::{
+    Here, Part, as_of, document, gateway, parts_json, request_rows, rollouts, rules, traffic,
+    updates, upstreams,
+};
+use crate::control::RuleStanding;
 use crate::evidence::EvidenceError;
 use crate::live::LiveView;
 use crate::readiness::Readiness;
@@ -15,6 +18,8 @@ use crate::readiness::Readiness;
 /// What one rendering shows.
 pub(crate) struct Shown<'a> {
     pub(crate) live: &'a LiveView,
+    /// Where the rules stand.
+    pub(crate) standings: &'a [RuleStanding],
     pub(crate) readiness: &'a Readiness,
     /// Absent where the store is not open.
     pub(crate) store: Option<&'a StoreHealth>,
@@ -22,57 +27,48 @@ pub(crate) struct Shown<'a> {
     pub(crate) objections: &'a Result<Vec<RequestRow>, EvidenceError>,
 }
 
-/// A part of the page that changes, by the id of the element that holds it.
-struct Part {
-    id: &'static str,
-    render: fn(&Shown<'_>) -> Markup,
+fn parts(shown: &Shown<'_>) -> [Part; 10] {
+    let live = shown.live;
+    [
+        Part { id: "ready", html: gateway::ready(shown.readiness) },
+        Part { id: "facts", html: gateway::facts(&live.gateway) },
+        Part { id: "traffic", html: traffic::render(&live.traffic) },
+        Part { id: "lead", html: rules::lead(live) },
+        Part { id: "tally", html: rollouts::sentence(shown.standings) },
+        Part { id: "rules", html: rules::rows(&live.rules) },
+        Part { id: "objections", html: objections(shown) },
+        Part { id: "upstreams", html: upstreams::rows(&live.upstreams) },
+        Part { id: "health", html: gateway::health(live, shown.store) },
+        as_of(live),
+    ]
 }
 
-const READY: Part = Part { id: "ready", render: |shown| gateway::ready(shown.readiness) };
-const FACTS: Part = Part { id: "facts", render: |shown| gateway::facts(&shown.live.gateway) };
-const TRAFFIC: Part = Part { id: "traffic", render: |shown| traffic::render(&shown.live.traffic) };
-const LEAD: Part = Part { id: "lead", render: |shown| rules::lead(shown.live) };
-const RULES: Part = Part { id: "rules", render: |shown| rules::rows(&shown.live.rules) };
-const OBJECTIONS: Part = Part { id: "objections", render: objections };
-const UPSTREAMS: Part =
-    Part { id: "upstreams", render: |shown| upstreams::rows(&shown.live.upstreams) };
-const HEALTH: Part =
-    Part { id: "health", render: |shown| gateway::health(shown.live, shown.store) };
-const AS_OF: Part =
-    Part { id: "as-of", render: |shown| time_of_day(shown.live.traffic.at_unix_s * 1000) };
-
-const PARTS: [&Part; 9] =
-    [&READY, &FACTS, &TRAFFIC, &LEAD, &RULES, &OBJECTIONS, &UPSTREAMS, &HEALTH, &AS_OF];
-
-/// All parts as a JSON object from id to HTML, for `/events`.
-pub(crate) fn parts_json(shown: &Shown<'_>) -> String {
-    let parts: Map<String, Value> = PARTS
-        .iter()
-        .map(|part| (part.id.to_owned(), Value::String((part.render)(shown).into_string())))
-        .collect();
-    Value::Object(parts).to_string()
+/// The parts that change as a JSON object from id to HTML, for `/events`.
+pub(crate) fn render_parts(shown: &Shown<'_>) -> String {
+    parts_json(parts(shown))
 }
 
 /// The whole page.
 pub(crate) fn render(shown: &Shown<'_>) -> String {
-    let part = |part: &Part| (part.render)(shown);
+    let [ready, facts, traffic, lead, tally, rules, objections, upstreams, health, as_of] =
+        parts(shown);
     let beside = html! {
-        div.ready id=(READY.id) role="status" { (part(&READY)) }
-        dl.facts id=(FACTS.id) { (part(&FACTS)) }
-        div.updates {
-            p { "As of " span id=(AS_OF.id) { (part(&AS_OF)) } }
-            p id="connection" role="status" {}
-            noscript { p { "Reload for newer figures." } }
-        }
+        div.ready id=(ready.id) role="status" { (ready.html) }
+        dl.facts id=(facts.id) { (facts.html) }
+        (updates(&as_of, "/events"))
     };
     let main = html! {
-        section.charts aria-label="Traffic of the last five minutes" id=(TRAFFIC.id) {
-            (part(&TRAFFIC))
+        section.charts aria-label="Traffic of the last five minutes" id=(traffic.id) {
+            (traffic.html)
         }
         section aria-labelledby="protections-title" {
             div.heading {
                 h2 #protections-title { "Protections" }
-                p.lead id=(LEAD.id) { (part(&LEAD)) }
+                p.lead id=(lead.id) { (lead.html) }
+            }
+            p.impact {
+                span.lead id=(tally.id) { (tally.html) }
+                " " a href="/rules" { "Where each rule stands" }
             }
             table.cards.rules role="table" aria-labelledby="protections-title" {
                 thead role="rowgroup" {
@@ -85,7 +81,7 @@ pub(crate) fn render(shown: &Shown<'_>) -> String {
                         th.number scope="col" role="columnheader" { "Denied" }
                     }
                 }
-                tbody role="rowgroup" id=(RULES.id) { (part(&RULES)) }
+                tbody role="rowgroup" id=(rules.id) { (rules.html) }
             }
             p.note {
                 "Since the start of this process. " strong { "Would deny" }
@@ -104,7 +100,7 @@ pub(crate) fn render(shown: &Shown<'_>) -> String {
             }
             table.cards.requests role="table" aria-labelledby="objections-title" {
                 (request_rows::head())
-                tbody role="rowgroup" id=(OBJECTIONS.id) { (part(&OBJECTIONS)) }
+                tbody role="rowgroup" id=(objections.id) { (objections.html) }
             }
         }
         div.pair {
@@ -120,16 +116,16 @@ pub(crate) fn render(shown: &Shown<'_>) -> String {
                             th.number scope="col" role="columnheader" { "Ejections" }
                         }
                     }
-                    tbody role="rowgroup" id=(UPSTREAMS.id) { (part(&UPSTREAMS)) }
+                    tbody role="rowgroup" id=(upstreams.id) { (upstreams.html) }
                 }
             }
             section aria-labelledby="health-title" {
                 div.heading { h2 #health-title { "Gateway" } }
-                dl.health id=(HEALTH.id) { (part(&HEALTH)) }
+                dl.health id=(health.id) { (health.html) }
             }
         }
     };
-    document(&shown.live.gateway.service, None, beside, main)
+    document(&shown.live.gateway.service, Here::Overview, None, beside, main)
 }
 
 fn objections(shown: &Shown<'_>) -> Markup {

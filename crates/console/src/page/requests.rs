@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use seaworthy_policy::problem::FieldError;
 use seaworthy_store::telemetry::{Page, RequestRow};
 
-use super::{document, request_rows};
+use super::{Here, document, request_rows};
 use crate::evidence::EvidenceError;
 use crate::query::Query;
 
@@ -59,7 +59,7 @@ pub(crate) fn render(service: &str, query: &Query, found: &Found) -> String {
             (pager(query, found))
         }
     };
-    document(service, Some("Requests"), html! {}, main)
+    document(service, Here::Requests, None, html! {}, main)
 }
 
 fn form(query: &Query) -> Markup {

@@ -6,6 +6,7 @@ use seaworthy_policy::registry::REGISTRY;
 
 use crate::figures::{count, percent_of};
 use crate::live::{LiveView, RuleView};
+use crate::query::link;
 
 /// The page's first sentence: what would change if everything were enforced now.
 pub(super) fn lead(live: &LiveView) -> Markup {
@@ -53,11 +54,11 @@ fn row(rule: &RuleView) -> Markup {
     html! {
         tr role="row" {
             th scope="row" role="rowheader" {
-                code { (rule.rule) }
+                a href=(link("/rules", "rule", &rule.rule)) { code { (rule.rule) } }
                 @if let Some(entry) = summary { p.summary { (entry.summary) } }
                 p.sentence { (rule.sentence()) }
             }
-            td role="cell" data-label="Mode" { (mode(rule)) }
+            td role="cell" data-label="Mode" { (mode(rule.mode, rule.setting)) }
             td.number role="cell" data-label="Evaluated" { (count(rule.evaluated)) }
             td.number.would.none[rule.would_deny == 0] role="cell" data-label="Would deny" {
                 strong { (count(rule.would_deny)) }
@@ -80,14 +81,15 @@ fn share(part: u64, whole: u64) -> Markup {
     html! { @if part > 0 { small { (percent_of(part, whole)) } } }
 }
 
-fn mode(rule: &RuleView) -> Markup {
+/// The mode in force, and where it comes from.
+pub(super) fn mode(mode: Mode, setting: ModeSetting) -> Markup {
     html! {
-        span.mode.{(rule.mode.word())} { (rule.mode) }
-        @match rule.setting {
+        span.mode.{(mode.word())} { (mode) }
+        @match setting {
             ModeSetting::Auto => { small { "auto" } }
-            ModeSetting::Pinned(mode) if mode == rule.mode => { small { "pinned" } }
-            ModeSetting::Pinned(mode) => { small { "config: " (mode) } }
+            ModeSetting::Pinned(pinned) if pinned == mode => { small { "pinned" } }
+            ModeSetting::Pinned(pinned) => { small { "config: " (pinned) } }
         }
-        @if rule.mode == Mode::Off { span.hidden { " (judges nothing)" } }
+        @if mode == Mode::Off { span.hidden { " (judges nothing)" } }
     }
 }

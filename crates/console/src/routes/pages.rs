@@ -6,12 +6,35 @@ use http::{StatusCode, Uri};
 
 use super::{Sources, api};
 use crate::page;
-use crate::page::{consumers, requests};
-use crate::query::{CONSUMER_FILTERS, Query, REQUEST_FILTERS};
+use crate::page::{consumers, requests, rollout, rollouts};
+use crate::problem::Problem;
+use crate::query::{CONSUMER_FILTERS, Query, REQUEST_FILTERS, RULE_FILTERS};
 
 pub(super) async fn overview(State(sources): State<Sources>) -> Html<String> {
     let live = sources.live();
     Html(sources.overview(&live, page::overview::render).await)
+}
+
+/// All rules, or one by `rule=csrf`, with a page of its history.
+pub(super) async fn rules(
+    State(sources): State<Sources>,
+    uri: Uri,
+) -> Result<Html<String>, Problem> {
+    let query = Query::of(&uri, RULE_FILTERS);
+    let filter = query.history_filter().map_err(Problem::bad_query)?;
+    let (live, rules) = (sources.live(), sources.control.standings());
+    let Some(name) = filter.rule.clone() else {
+        return Ok(Html(rollouts::render(&rollouts::Shown { live: &live, rules: &rules })));
+    };
+    let Some(rule) = rules.iter().find(|rule| rule.rule == name) else {
+        let detail = format!("there is no rule {name:?}; /rules lists all of them");
+        return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+    };
+    let is_first_page = filter.before.is_none();
+    let moves = sources.receipts.moves(filter).await;
+    let now_unix_ms = api::now_unix_ms();
+    let shown = rollout::Shown { live: &live, rule: Some(rule), now_unix_ms };
+    Ok(Html(rollout::render(&shown, &name, &moves, is_first_page)))
 }
 
 pub(super) async fn requests(State(sources): State<Sources>, uri: Uri) -> impl IntoResponse {

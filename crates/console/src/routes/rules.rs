@@ -4,8 +4,6 @@
 //! another site cannot: its request names its origin, and JSON it may not send without being asked
 //! first, to which nothing here says yes.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -14,7 +12,8 @@ use http_body_util::{BodyExt as _, Limited};
 use seaworthy_policy::problem::FieldError;
 use serde::Serialize;
 
-use crate::control::{self, Control, Refused, RuleStanding};
+use super::Sources;
+use crate::control::{self, Refused, RuleStanding};
 use crate::problem::Problem;
 use crate::query::Query;
 
@@ -27,14 +26,11 @@ struct Rules {
 }
 
 /// All rules, or one by `rule=csrf`.
-pub(super) async fn list(
-    State(control): State<Arc<dyn Control>>,
-    uri: Uri,
-) -> Result<Response, Problem> {
+pub(super) async fn list(State(sources): State<Sources>, uri: Uri) -> Result<Response, Problem> {
     let mut query = Query::of(&uri, &["rule"]);
     let rule: Option<String> = query.read("rule");
     let rule = query.checked(rule).map_err(Problem::bad_query)?;
-    let mut rules = control.standings();
+    let mut rules = sources.control.standings();
     if let Some(rule) = rule {
         rules.retain(|standing| standing.rule == rule);
         if rules.is_empty() {
@@ -46,7 +42,7 @@ pub(super) async fn list(
 
 /// Does what an operator asks for.
 pub(super) async fn ask(
-    State(control): State<Arc<dyn Control>>,
+    State(sources): State<Sources>,
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
@@ -59,7 +55,7 @@ pub(super) async fn ask(
         let errors = vec![FieldError::new("/", error.to_string())];
         Problem::faulty(StatusCode::UNPROCESSABLE_ENTITY, detail, errors)
     })?;
-    match control.ask(asked).await {
+    match sources.control.ask(asked).await {
         Ok(done) => Ok(Json(done).into_response()),
         Err(refused) => Err(problem(&refused)),
     }
