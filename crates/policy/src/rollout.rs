@@ -226,11 +226,14 @@ pub struct Standing {
     pub next: Option<RuleState>,
     /// What `current` judges by, to be built again after a restart.
     pub settings: serde_json::Value,
+    /// Counts the changes of all of this, so that what is written late undoes nothing.
+    #[serde(default)]
+    pub revision: u64,
 }
 
 impl Standing {
     pub fn new(policy: PolicyHash, settings: serde_json::Value, now_unix_ms: i64) -> Self {
-        Self { current: RuleState::new(policy, now_unix_ms), next: None, settings }
+        Self { current: RuleState::new(policy, now_unix_ms), next: None, settings, revision: 0 }
     }
 
     /// Whether `current` stays in force beside the settings of `policy`.
@@ -266,7 +269,16 @@ impl Standing {
         let state = self.lane(lane)?.after(event, config, now_unix_ms);
         let mut standing = self.clone();
         match lane {
-            Lane::Current => standing.current = state,
+            Lane::Current => {
+                standing.current = state;
+                let is_enforced = matches!(standing.current.mode, Mode::Enforce(_));
+                // What had kept the next version waiting is gone.
+                if let Some(next) = standing.next.take_if(|_| !is_enforced) {
+                    let epoch = standing.current.epoch.max(next.epoch);
+                    let hold = standing.current.hold.clone().or(next.hold.clone());
+                    standing.current = RuleState { epoch, hold, ..next };
+                }
+            }
             Lane::Next => {
                 let share = |mode| match mode {
                     Mode::Enforce(share) => Some(share),
@@ -303,12 +315,17 @@ impl Standing {
         } else if self.outlasts(policy) && kept {
             if self.next.as_ref().is_none_or(|next| next.policy != policy) {
                 // It starts from the bottom, and each step is another attempt.
-                let version = self.next.as_ref().map_or(self.current.version, |next| next.version);
+                let tried = self.next.as_ref().unwrap_or(&self.current);
                 let mut next = RuleState::new(policy, now_unix_ms);
-                next.version = version;
+                next.version = tried.version;
                 next.attempts.clone_from(&self.current.attempts);
+                for (step, attempts) in &tried.attempts {
+                    let known = next.attempts.entry(*step).or_insert(1);
+                    *known = (*known).max(*attempts);
+                }
                 let mut next = next.after(&changed, config, now_unix_ms);
-                next.epoch = self.current.epoch.saturating_add(1);
+                // Later than whatever was decided of the version that it replaces.
+                next.epoch = self.current.epoch.max(tried.epoch).saturating_add(1);
                 standing.next = Some(next);
             }
         } else {
@@ -439,8 +456,12 @@ impl RuleState {
                 next.fall(config, now_unix_ms);
                 next.why = clip(cause);
                 let until = now_unix_ms.saturating_add(millis(config.hold_after_fall));
-                // A fall does not shorten what an operator or an alert has said.
-                if next.held(now_unix_ms).is_none() {
+                // A fall does not shorten what an operator or an alert has said, nor they a fall.
+                let is_longer = match next.held(now_unix_ms) {
+                    Some(hold) => hold.until_unix_ms.is_some_and(|known| known < until),
+                    None => true,
+                };
+                if is_longer {
                     next.hold = Some(Hold {
                         until_unix_ms: Some(until),
                         reason: clip(cause),
@@ -455,19 +476,25 @@ impl RuleState {
                     Some(Hold { until_unix_ms: None, reason: clip(alert), emergency: true });
             }
             Event::Set { mode, reason } => {
+                let is_first = next.attempts.is_empty();
                 next.turn(*mode, config, now_unix_ms);
+                if !is_first {
+                    next.count_attempt(config);
+                }
                 next.why = clip(reason);
                 next.hold = None;
                 next.approved = None;
             }
             Event::Adopted { mode, why } => {
                 next.turn(*mode, config, now_unix_ms);
+                next.count_attempt(config);
                 next.why = clip(why);
             }
             Event::Held { until_unix_ms, reason } => {
                 let emergency = next.hold.as_ref().is_some_and(|hold| hold.emergency);
-                next.hold =
-                    Some(Hold { until_unix_ms: *until_unix_ms, reason: clip(reason), emergency });
+                // An emergency ends when it is released, and not by the clock.
+                let until_unix_ms = until_unix_ms.filter(|_| !emergency);
+                next.hold = Some(Hold { until_unix_ms, reason: clip(reason), emergency });
             }
             Event::Released { reason } => {
                 next.hold = None;
@@ -484,7 +511,8 @@ impl RuleState {
             Event::WindowRestarted { .. } => {
                 // Another window is another chance to be convinced, whatever the reason.
                 next.count_attempt(config);
-                next.window_unix_ms = now_unix_ms;
+                // A change that is still settling goes on to settle.
+                next.window_unix_ms = next.window_unix_ms.max(now_unix_ms);
             }
         }
         next.epoch = next.epoch.saturating_add(1);
@@ -515,11 +543,12 @@ impl RuleState {
         self.approved = None;
     }
 
-    /// Another try at the next step.
+    /// Another try at every step that has been tried, and at the next.
     fn count_attempt(&mut self, config: &RolloutConfig) {
         if let Some(step) = config.above(self.mode) {
-            *self.attempts.entry(step.basis_points()).or_insert(1) += 1;
+            self.attempts.entry(step.basis_points()).or_insert(1);
         }
+        self.attempts.values_mut().for_each(|attempts| *attempts = attempts.saturating_add(1));
     }
 }
 

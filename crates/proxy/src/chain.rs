@@ -321,6 +321,9 @@ impl Judgement {
             return None;
         }
         self.verdicts.set(link.position, verdict);
+        if self.marks.next_enforced.contains(link.position) {
+            self.marks.next.set(link.position, verdict);
+        }
         // The bound says it all, whichever version set it.
         let denial = link.current.protection.crossed(bound);
         if enforced {

@@ -117,6 +117,7 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
 
     let (book, changed) =
         Book::open(gateway.publisher(), &compiled.rules, standings, &config.rollout, clock);
+    names.put_in_force(compiled.rules.iter().map(|rule| rule.id));
     let counters = Arc::new(GatewayMetrics::new(&gateway, Arc::clone(&names), clock));
     let reload_metrics = ReloadMetrics::default();
     let fleet = join_fleet(&config, rollout::board(&book.standings()))?;
@@ -163,7 +164,7 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
     let ready = readiness(
         publisher.clone(),
         (telemetry.clone(), audit.clone()),
-        fleet.as_deref(),
+        (rollout.clone(), fleet.as_deref()),
         clock,
         draining_seen,
     );
@@ -263,7 +264,6 @@ impl Running {
     /// within the drain timeout, the last evidence is written, the console closes.
     pub async fn stop(self) {
         self.draining.send_replace(true);
-        self.audit.record(audit::stopped(&self.service));
         self.watching.abort();
         self.fetching.abort();
         self.taking_over.abort();
@@ -285,6 +285,8 @@ impl Running {
         if let Err(error) = self.telemetry.close().await {
             tracing::error!(%error, "the last telemetry was not written");
         }
+        // Last: a process that is killed before this has not ended in order.
+        self.audit.record(audit::stopped(&self.service));
         self.audit.stop().await;
     }
 }
@@ -327,7 +329,7 @@ fn workers(config: &Config) -> usize {
 fn readiness(
     publisher: Publisher,
     (telemetry, audit): (Telemetry, Auditor),
-    fleet: Option<&Fleet>,
+    (rollout, fleet): (Rollout, Option<&Fleet>),
     clock: Clock,
     draining: watch::Receiver<bool>,
 ) -> Arc<dyn Fn() -> Readiness + Send + Sync> {
@@ -365,6 +367,10 @@ fn readiness(
                 ledger.last_error.unwrap_or_else(|| "takes writes".to_owned()),
             ),
         ];
+        let is_weighed = rollout.is_running();
+        let detail =
+            if is_weighed { "weighs evidence" } else { "has ended: modes stay as they are" };
+        checks.push(check("rollout", is_weighed, detail.to_owned()));
         // A partition stops nothing: the last known modes stand, and this says so.
         checks.extend(fleet.as_ref().map(|fleet| {
             let health = fleet.borrow();

@@ -156,7 +156,8 @@ fn another_policy_starts_anew_and_keeps_its_mode() {
 fn what_is_enforced_outlasts_other_settings_until_they_have_earned_its_place() {
     let config = RolloutConfig::default();
     let settings = |n: u8| serde_json::json!({ "n": n });
-    let standing = |mode| Standing { current: state(mode), next: None, settings: settings(1) };
+    let standing =
+        |mode| Standing { current: state(mode), next: None, settings: settings(1), revision: 0 };
     let changed = |standing: &Standing, n, kept| {
         standing.with_policy(policy(n), &settings(n), kept, &config, NOW)
     };

@@ -93,6 +93,7 @@ impl Demoter {
         if covered.is_empty() {
             return Outcome::NoSuchRule;
         }
+        let before = happenings.len();
         let event = Event::Alerted { alert: demotion.sentence.clone() };
         let actor = format!("alert:{}", demotion.alert.source.name().to_lowercase());
         let mut outcome = Outcome::Held;
@@ -114,9 +115,12 @@ impl Demoter {
                     lane,
                     event: event.clone(),
                     actor: actor.clone(),
-                    delivery: demotion.alert.id.0,
+                    delivery: None,
                 });
             }
+        }
+        if let Some(last) = happenings.get_mut(before..).and_then(<[_]>::last_mut) {
+            last.delivery = Some(demotion.alert.id.0);
         }
         let mut waiting = self.waiting();
         if waiting.len() < WAITING_MAX {

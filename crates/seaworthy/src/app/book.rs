@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use seaworthy_policy::evidence::Lane;
 use seaworthy_policy::mode::{Mode, ModeSetting};
-use seaworthy_policy::rollout::{Event, RolloutConfig, Standing};
+use seaworthy_policy::rollout::{Event, RolloutConfig, RuleState, Standing};
 use seaworthy_proxy::{Clock, Modes, Publisher, Snapshot};
 
 use super::compile::{Built, Rule};
@@ -70,6 +70,8 @@ impl Standings {
             if before == Some(&after) {
                 continue;
             }
+            let mut after = after;
+            after.revision = before.map_or(0, |known| known.revision + 1);
             let before = self.0.insert(name.clone(), after.clone());
             all.push(Changed { rule: name, before, after, now_unix_ms });
         }
@@ -202,8 +204,30 @@ impl Book {
         let after = standing
             .after(lane, event, &pages.rollout, now_unix_ms)
             .ok_or(NotChanged::Overtaken)?;
+        let after = Standing { revision: standing.revision + 1, ..after };
         let before = Some(standing.clone());
         Ok(Changed { rule: rule.to_owned(), before, after, now_unix_ms })
+    }
+
+    /// Whether `event` would make a version deny more.
+    pub(crate) fn raises(
+        &self,
+        rule: &str,
+        lane: Lane,
+        event: &Event,
+        now_unix_ms: i64,
+    ) -> Result<bool, NotChanged> {
+        let pages = self.pages();
+        let missing = || NotChanged::NoSuchRule(rule.to_owned());
+        let known = pages.rules.iter().find(|known| known.name.to_string() == rule);
+        let (known, standing) = known.zip(pages.standings.get(rule)).ok_or_else(missing)?;
+        let Some(state) = standing.lane(lane) else { return Ok(false) };
+        let after = state.after(event, &pages.rollout, now_unix_ms);
+        let denies = |state: &RuleState| match state.in_force(known.setting) {
+            Mode::Off | Mode::Warn => 0,
+            Mode::Enforce(share) => share.basis_points(),
+        };
+        Ok(denies(&after) > denies(state))
     }
 
     /// As [`Self::change`], at a time that was decided before.
@@ -228,6 +252,7 @@ impl Book {
         let after = standing
             .after(lane, event, &pages.rollout, now_unix_ms)
             .ok_or(NotChanged::Overtaken)?;
+        let after = Standing { revision: standing.revision + 1, ..after };
         let before = std::mem::replace(standing, after.clone());
         self.shared.publisher.put_modes([(known.id, pages.standings.modes(known))]);
         Ok(Changed { rule: rule.to_owned(), before: Some(before), after, now_unix_ms })

@@ -110,7 +110,6 @@ pub(crate) fn compile(
         route.links.retain(is_met);
     }
     let table = RouteTable::build(config.routes.iter().map(|route| &route.pattern).zip(1..), 0)?;
-    ground.names.put_in_force(compiler.rules.iter().map(|rule| rule.id));
     let modes = ModeTable::new(compiler.rules.iter().map(|rule| (rule.id, standings.modes(rule))));
     let listen = &config.listen;
     let snapshot = Snapshot {

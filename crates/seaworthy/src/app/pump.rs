@@ -228,6 +228,7 @@ impl Task {
             now_unix_ms,
             closed: self.aggregator.closed(),
             fresh: self.aggregator.fresh(),
+            lost: 0,
         });
     }
 

@@ -264,6 +264,7 @@ impl Reloader {
         let intake = alerts::intake(&config).map_err(|error| format!("{error:#}"))?;
         let (generation, changed) =
             shared.book.put_in_force(compiled.snapshot, &compiled.rules, &config.rollout);
+        shared.ground.names.put_in_force(compiled.rules.iter().map(|rule| rule.id));
         let told = &shared.told;
         told.rollout.config(config.rollout.clone(), config.gates.clone(), changed);
         told.intake.send_replace(intake);

@@ -15,12 +15,13 @@ mod offline;
 mod track;
 mod view;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use seaworthy_console::control::{self, Done, Refused, RuleStanding};
 use seaworthy_policy::client::ClientKey;
-use seaworthy_policy::evidence::{Lane, TickEvidence};
+use seaworthy_policy::evidence::{Lane, RuleEvidence, TickEvidence};
 use seaworthy_policy::gates::minute::{Minute, Name};
 use seaworthy_policy::gates::{self, GatesConfig, Reading, Verdict, coverage};
 use seaworthy_policy::mode::{Mode, ModeSetting};
@@ -39,7 +40,7 @@ pub(super) use self::fleet::{Shared, board};
 pub(super) use self::journal::Journal;
 use self::journal::Note;
 pub(super) use self::offline::{Offline, OfflineError};
-use self::track::{Before, LANES, Of, Scale, Track};
+use self::track::{Clients, LANES, Of, Scale, Track};
 use super::audit::Auditor;
 use super::book::{Book, Changed, NotChanged, Standings};
 use super::compile::Rule;
@@ -49,6 +50,8 @@ pub(super) struct Flushed {
     pub(super) now_unix_ms: i64,
     pub(super) closed: Vec<TickEvidence>,
     pub(super) fresh: Vec<FreshEvidence>,
+    /// Flushes before this one that did not reach the engine.
+    pub(super) lost: u64,
 }
 
 /// What an alert has done to a version of a rule, at once.
@@ -57,8 +60,9 @@ pub(super) struct Happening {
     pub(super) lane: Lane,
     pub(super) event: Event,
     pub(super) actor: String,
-    /// What tells this alert from others.
-    pub(super) delivery: [u8; 32],
+    /// What tells this alert from others, with the last of its effects: what is written before it is
+    /// written again where the sender comes again.
+    pub(super) delivery: Option<[u8; 32]>,
 }
 
 /// What the engine is told.
@@ -81,6 +85,8 @@ enum Message {
 pub(super) struct Rollout {
     messages: mpsc::Sender<Message>,
     view: watch::Receiver<Arc<Vec<RuleStanding>>>,
+    /// Flushes that found no room.
+    lost: Arc<AtomicU64>,
 }
 
 /// What the engine is started with.
@@ -153,7 +159,7 @@ impl Rollout {
         let (publish, view) = watch::channel(Arc::default());
         let engine = Engine::new(parts, publish);
         let task = tokio::spawn(engine.run(receive));
-        (Self { messages: send, view }, task)
+        (Self { messages: send, view, lost: Arc::default() }, task)
     }
 
     /// Where the rules stand, whenever that changes.
@@ -163,10 +169,18 @@ impl Rollout {
 
     /// Hands over evidence. Where the engine is so far behind that there is no room, it is gone,
     /// and the engine sees the gap.
-    pub(super) fn flushed(&self, flushed: Flushed) {
+    pub(super) fn flushed(&self, mut flushed: Flushed) {
+        flushed.lost = self.lost.swap(0, Ordering::Relaxed);
+        let lost = flushed.lost + 1;
         if self.messages.try_send(Message::Flushed(flushed)).is_err() {
             tracing::error!("the rollout is behind; evidence of a second is not weighed");
+            self.lost.fetch_add(lost, Ordering::Relaxed);
         }
+    }
+
+    /// Whether somebody weighs evidence.
+    pub(super) fn is_running(&self) -> bool {
+        !self.messages.is_closed()
     }
 
     /// A config was put in force. Blocks while the engine is behind.
@@ -218,19 +232,18 @@ struct Engine {
     journal: Journal,
     shared: Shared,
     tracks: BTreeMap<(String, Lane), Track>,
-    /// The clients of the pairs, by their numbers.
-    clients: HashMap<u64, Name>,
+    clients: Clients,
     /// The newest tick that was taken up.
     newest: Option<Minute>,
     view: watch::Sender<Arc<Vec<RuleStanding>>>,
     taken_over: mpsc::Sender<()>,
 }
 
-/// Clients that are known by name; others are told of by their route alone.
-const CLIENTS_MAX: usize = 65_536;
-
 /// A tick is whole so long after its end; see `Ticks`.
 const LATE_MS: i64 = 2000;
+
+/// What is read of the evidence of before, at most.
+const REPLAYED_MS: i64 = 90 * 24 * 3600 * 1000;
 
 /// Whole ticks after the last loss until a window begins anew.
 const TICKS_AFTER_LOSS: u64 = 30;
@@ -260,7 +273,7 @@ impl Engine {
             journal,
             shared,
             tracks: BTreeMap::new(),
-            clients: HashMap::new(),
+            clients: Clients::default(),
             newest: None,
             view,
             taken_over,
@@ -302,20 +315,23 @@ impl Engine {
                     }
                 }
                 Some(Message::Happened(happenings, answer)) => {
+                    let losses = self.journal.losses();
                     let notes = happenings.into_iter().map(|one| self.alerted(one)).collect();
                     self.journal.note(notes);
                     self.journal.write().await;
-                    if answer.send(self.journal.is_written()).is_err() {
+                    if answer.send(self.journal.is_written(losses)).is_err() {
                         tracing::debug!("who made it happen did not wait for the ledger");
                     }
                 }
                 Some(Message::Config { rollout, gates, changed }) => {
                     (self.rollout, self.gates) = (rollout, gates);
+                    changed.iter().for_each(|changed| self.shared.publish(changed));
                     self.journal.note(changed.into_iter().map(Note::of_config).collect());
                     self.journal.write().await;
                 }
                 Some(Message::Stop(done)) => {
                     self.journal.write().await;
+                    self.journal.close();
                     if done.send(()).is_err() {
                         tracing::debug!("nobody waited for the rollout's last word");
                     }
@@ -335,7 +351,8 @@ impl Engine {
         for fresh in &flushed.fresh {
             let name = self.names.rules()[usize::from(fresh.rule.0)].to_string();
             if let Some(track) = self.tracks.get_mut(&(name, fresh.lane)) {
-                track.second(fresh.start_unix_ms, &fresh.counts, &fresh.clients);
+                let (counts, clients) = (&fresh.counts, &fresh.clients);
+                track.second(fresh.start_unix_ms, counts, clients, &mut self.clients);
             }
         }
         let fell = self.fall().await;
@@ -350,7 +367,7 @@ impl Engine {
             while closed.next_if(|tick| self.scale.minute(tick.start_unix_ms) < minute).is_some() {}
             let is_this = |tick: &TickEvidence| self.scale.minute(tick.start_unix_ms) == minute;
             let tick = closed.next_if(is_this).unwrap_or_default();
-            self.tick(minute, &tick);
+            self.tick(minute, &tick, flushed.lost);
         }
         if first < whole {
             self.newest = Some(Minute(whole.0 - 1));
@@ -363,19 +380,15 @@ impl Engine {
     }
 
     /// Takes up one whole tick for all rules.
-    fn tick(&mut self, minute: Minute, tick: &TickEvidence) {
+    fn tick(&mut self, minute: Minute, tick: &TickEvidence, lost: u64) {
         let names = self.names.rules();
         let mut evidence = BTreeMap::new();
         for (rule, lane, of_rule) in &tick.rules {
             evidence.insert((names[usize::from(rule.0)].to_string(), *lane), of_rule);
         }
         for (key, track) in &mut self.tracks {
-            track.tick(minute, evidence.get(key).copied(), tick.dropped);
-        }
-        for (_, _, of_rule) in &tick.rules {
-            for one in &of_rule.clients {
-                remember(&mut self.clients, one.client, || track::name(one));
-            }
+            let evidence = evidence.get(key).copied();
+            track.tick(minute, evidence, tick.dropped + lost, &mut self.clients);
         }
         for (client, route, requests) in &tick.pairs {
             let requests = u32::try_from(*requests).unwrap_or(u32::MAX);
@@ -420,15 +433,19 @@ impl Engine {
                 if begun {
                     continue;
                 }
-                let before = self.tracks.remove(&key);
-                let kept = before.map_or_else(
-                    || (self.journal.before(&key), coverage::Pairs::default()),
-                    |track| {
-                        // Another policy was judged by: what it was like says nothing of this one.
-                        let same = track.of.policy == state.policy;
-                        (if same { track.before } else { Before::default() }, track.pairs)
-                    },
-                );
+                // A version that has taken the present one's place brings what it was like.
+                let other = (name.clone(), Lane::Next);
+                let came = self
+                    .tracks
+                    .get(&other)
+                    .is_some_and(|track| lane == Lane::Current && track.of.policy == state.policy);
+                let from = if came { &other } else { &key };
+                let kept = match self.tracks.remove(from) {
+                    Some(track) if track.of.policy == state.policy => (track.before, track.pairs),
+                    // Another policy was judged by: what it was like says nothing of this one.
+                    Some(track) => (self.journal.before(&name, state.policy), track.pairs),
+                    None => (self.journal.before(&name, state.policy), coverage::Pairs::default()),
+                };
                 let waivers = self.journal.waivers(&name, &self.scale);
                 let route = rule.name.route.as_deref().map(|name| self.names.intern_route(name));
                 let track = Track::begin(
@@ -450,10 +467,9 @@ impl Engine {
         let now = Minute(self.newest?.0 + 1);
         let (clients, names) = (&self.clients, &self.names);
         let track = self.tracks.get_mut(key)?;
-        let coverage = track.pairs.input(
-            |number| clients.get(&number).copied(),
-            |route| Name::new(&names.route(route)).ok(),
-        );
+        let coverage = track
+            .pairs
+            .input(|number| clients.by_number(number), |route| Name::new(&names.route(route)).ok());
         let inputs = track.inputs(now, coverage).clone();
         let readings = gates::judge(&self.gates, &inputs);
         Some((inputs, readings))
@@ -467,13 +483,21 @@ impl Engine {
             .filter_map(|(key, track)| Some((key.clone(), track.alarm.take()?)))
             .collect();
         let fell = !alarmed.is_empty();
+        // All of them are in force before any of it waits for the disk.
+        let mut notes = Vec::with_capacity(alarmed.len());
         for (key, alarm) in alarmed {
             let event = Event::Fell { cause: alarm.sentence.clone() };
             let (inputs, readings) = self.read(&key).unzip();
-            match self.book.change(&key.0, key.1, &event, None) {
+            // A version that has just taken the place of the present one falls as that.
+            let changed = match self.book.change(&key.0, key.1, &event, None) {
+                Err(NotChanged::Overtaken) => self.book.change(&key.0, Lane::Current, &event, None),
+                done => done,
+            };
+            match changed {
                 Ok(changed) => {
                     tracing::warn!(rule = key.0, "{}", alarm.sentence);
                     self.shared.publish(&changed);
+                    self.took_over(&changed);
                     let receipt = self.receipt(
                         &key,
                         &changed,
@@ -483,11 +507,14 @@ impl Engine {
                         readings,
                         Some(alarm),
                     );
-                    self.journal.note(vec![Note::demoted(changed, receipt, "gateway")]);
-                    self.journal.write().await;
+                    notes.push(Note::demoted(changed, receipt, "gateway"));
                 }
-                Err(error) => tracing::debug!(rule = key.0, %error, "it did not fall"),
+                Err(error) => tracing::error!(rule = key.0, %error, "it did not fall"),
             }
+        }
+        if fell {
+            self.journal.note(notes);
+            self.journal.write().await;
         }
         fell
     }
@@ -496,10 +523,18 @@ impl Engine {
     fn alerted(&mut self, happening: Happening) -> Note {
         let Happening { changed, lane, event, actor, delivery } = happening;
         self.shared.publish(&changed);
+        self.took_over(&changed);
         let key = (changed.rule.clone(), lane);
         let (inputs, readings) = self.read(&key).unzip();
         let receipt = self.receipt(&key, &changed, event, &actor, inputs, readings, None);
         Note::alerted(changed, lane, receipt, &actor, delivery)
+    }
+
+    /// Has the config compiled anew where a next version has taken the present one's place.
+    fn took_over(&self, changed: &Changed) {
+        if changed.took_over() && self.taken_over.try_send(()).is_err() {
+            tracing::debug!("the config is compiled anew already");
+        }
     }
 
     /// Promotes every rule that its gates let climb.
@@ -517,6 +552,10 @@ impl Engine {
             let Some(standing) = standings.get(&name) else { continue };
             for lane in LANES {
                 let Some(state) = state_of(&rule, standing, lane) else { continue };
+                // What is to be replaced climbs no further.
+                if lane == Lane::Current && standing.next.is_some() {
+                    continue;
+                }
                 let key = (name.clone(), lane);
                 let Some((inputs, readings)) = self.read(&key) else { continue };
                 let weighed = weigh(&readings);
@@ -538,7 +577,10 @@ impl Engine {
         (inputs, readings): (gates::Inputs, Vec<Reading>),
         now_unix_ms: i64,
     ) {
-        let Some(after) = standing.after(key.1, &event, &self.rollout, now_unix_ms) else { return };
+        let Some(mut after) = standing.after(key.1, &event, &self.rollout, now_unix_ms) else {
+            return;
+        };
+        after.revision = standing.revision + 1;
         let changed =
             Changed { rule: key.0.clone(), before: Some(standing.clone()), after, now_unix_ms };
         let (some_inputs, some_readings) = (Some(inputs), Some(readings));
@@ -553,9 +595,7 @@ impl Engine {
             Ok(changed) => {
                 tracing::info!(rule = key.0, mode = %changed.mode(key.1), "every gate passed");
                 self.shared.publish(&changed);
-                if changed.took_over() && self.taken_over.try_send(()).is_err() {
-                    tracing::debug!("the config is compiled anew already");
-                }
+                self.took_over(&changed);
             }
             // A demotion came first. It is written after this, and its epoch is the later one.
             Err(error) => tracing::warn!(rule = key.0, %error, "a promotion was overtaken"),
@@ -641,48 +681,48 @@ impl Engine {
         };
         const WEEK_MS: i64 = 7 * 24 * 3600 * 1000;
         let now = self.book.now_unix_ms();
+        let since = since.max(now - REPLAYED_MS);
+        self.name_waived();
+        let gaps: BTreeMap<i64, u64> = reader.evidence_gaps(since)?.into_iter().collect();
+        let mut ticks: BTreeMap<Minute, BTreeMap<(String, Lane), RuleEvidence>> = BTreeMap::new();
+        for stored in reader.evidence(since)? {
+            let tick = ticks.entry(self.scale.minute(stored.start_unix_ms)).or_default();
+            tick.insert((stored.rule, stored.lane), stored.evidence);
+        }
+        // The tick in which this process began is not whole, and those before in which there was
+        // nothing are: what was not there to be asked was not asked.
+        let present = self.scale.minute(now);
+        for minute in (self.scale.minute(since).0..=present.0).map(Minute) {
+            // The clock may have been set back since: what comes from the future is not taken.
+            let stored = ticks.remove(&minute).filter(|_| minute < present).unwrap_or_default();
+            let dropped = gaps.get(&(minute.0 * self.scale.tick_ms)).copied().unwrap_or(0);
+            for (key, track) in &mut self.tracks {
+                track.tick(minute, stored.get(key), dropped, &mut self.clients);
+            }
+        }
         for pair in reader.pairs(now - WEEK_MS)? {
             let route =
                 pair.route.as_deref().map_or(RouteId(0), |name| self.names.intern_route(name));
             if let Some(client) = pair.client {
-                remember(&mut self.clients, client, || {
-                    Name::new(&client.to_string()).expect("a key is a short name")
-                });
+                self.clients.name(client, "");
             }
             let minute = self.scale.minute(pair.day_unix_ms);
             let requests = u32::try_from(pair.requests).unwrap_or(u32::MAX);
             self.visit(minute, pair.client, route, requests, Some(pair.last_unix_ms));
         }
-        let gaps: BTreeMap<i64, u64> = reader.evidence_gaps(since)?.into_iter().collect();
-        let mut ticks: BTreeMap<Minute, Vec<_>> = BTreeMap::new();
-        for stored in reader.evidence(since)? {
-            ticks.entry(self.scale.minute(stored.start_unix_ms)).or_default().push(stored);
-        }
-        let present = self.scale.minute(now);
-        // The clock may have been set back since: what comes from the future is not taken.
-        ticks.retain(|minute, _| *minute < present);
-        let (Some(first), Some(last)) =
-            (ticks.keys().next().copied(), ticks.keys().next_back().copied())
-        else {
-            return Ok(());
-        };
-        for minute in (first.0..=last.0).map(Minute) {
-            let stored = ticks.remove(&minute).unwrap_or_default();
-            let dropped = gaps.get(&(minute.0 * self.scale.tick_ms)).copied().unwrap_or(0);
-            for (key, track) in &mut self.tracks {
-                let of_track = |one: &&seaworthy_store::telemetry::StoredEvidence| {
-                    one.rule == key.0 && one.lane == key.1
-                };
-                let evidence = stored.iter().find(of_track).map(|one| &one.evidence);
-                track.tick(minute, evidence, dropped);
-            }
-        }
-        // The time until now was nobody's: no evidence, and no green minutes either.
-        self.newest = Some(Minute(present.0));
+        self.newest = Some(present);
+        // Nobody saw the time until now green.
         for track in self.tracks.values_mut() {
             track.interrupted();
         }
         Ok(())
+    }
+
+    /// Calls clients what their waivers call them.
+    fn name_waived(&mut self) {
+        for waiver in self.journal.all_waivers() {
+            self.clients.waived(&waiver.client);
+        }
     }
 
     /// Publishes where everything stands.
@@ -705,11 +745,4 @@ fn state_of<'s>(rule: &Rule, standing: &'s Standing, lane: Lane) -> Option<&'s R
 fn weigh(readings: &[Reading]) -> Weighed<'_> {
     let passed = readings.iter().filter(|reading| reading.verdict == Verdict::Pass).count();
     Weighed { passed, of: readings.len(), alarm: None }
-}
-
-fn remember(clients: &mut HashMap<u64, Name>, client: ClientKey, name: impl FnOnce() -> Name) {
-    let number = track::number(Some(client));
-    if clients.len() < CLIENTS_MAX || clients.contains_key(&number) {
-        clients.insert(number, name());
-    }
 }

@@ -94,6 +94,7 @@ impl Kept {
                 metrics: AlertMetrics::default(),
             },
             control: Arc::new(seaworthy_console::control::NoRules),
+            ledger: Arc::new(|| None),
         };
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let console = Console::start(addr, inputs).await.expect("a free port");

@@ -10,7 +10,7 @@ mod documented;
 mod fast_rollout;
 mod harness;
 mod lifecycle;
-mod operators;
 mod operator;
+mod operators;
 mod redis;
 mod rollout;

@@ -72,7 +72,7 @@ pub(crate) async fn post(
         text.len()
     );
     for (name, value) in fields {
-        request.push_str(&format!("{name}: {value}\r\n"));
+        request.extend([name, ": ", value, "\r\n"]);
     }
     exchange(console, format!("{request}\r\n{text}").as_bytes(), 0).await
 }

@@ -41,14 +41,16 @@ pub const RECEIPTS_AT_ONCE: u32 = 1000;
 /// Alerts that are remembered.
 const DELIVERIES_MAX: i64 = 100_000;
 
-/// Says where `rule` stands now.
+/// Says where `rule` stands now. What a later change has written stays.
 pub fn put_standing(rule: &str, standing: &Standing) -> Operation {
     let (rule, standing) = (rule.to_owned(), json(standing));
     Operation::new("writing where the rule stands", move |connection, _| {
         connection
             .prepare_cached(
                 "INSERT INTO rule_standing (rule, standing) VALUES (?, ?) \
-                 ON CONFLICT DO UPDATE SET standing = excluded.standing",
+                 ON CONFLICT DO UPDATE SET standing = excluded.standing \
+                 WHERE coalesce(excluded.standing ->> 'revision', 0) \
+                 >= coalesce(rule_standing.standing ->> 'revision', 0)",
             )?
             .execute(params![rule, standing])?;
         Ok(())

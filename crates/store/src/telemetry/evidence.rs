@@ -43,7 +43,7 @@ impl TelemetryReader {
                 "SELECT start_ms, rule_id, lane, client, tenant, sum(evaluated), sum(would_deny), \
                  sum(denied), sum(harm), sum(enforced) FROM evidence_client WHERE start_ms >= ? \
                  GROUP BY start_ms, rule_id, lane, client \
-                 ORDER BY start_ms, rule_id, lane, sum(harm) DESC, sum(denied) DESC, \
+                 ORDER BY start_ms, rule_id, lane, sum(harm) + sum(denied) DESC, \
                  sum(evaluated) DESC, client",
             )?;
             let mut rows = query.query([since_unix_ms])?;

@@ -3,9 +3,9 @@
 //! 1. A request counts in the tick in which it ended. One that is heard of when its tick is closed
 //!    counts in the oldest that is open, so that none is lost and what is closed stays as it is.
 //! 2. A tick is closed [`LATE_MS`] after its end.
-//! 3. A rule tells at most [`CLIENTS_MAX`] clients apart, those with the most harm. While a tick is
-//!    open, [`OPEN_CLIENTS_MAX`] are held for all rules together; the requests of more count as
-//!    those of others, as exactly.
+//! 3. A rule tells at most [`CLIENTS_MAX`] clients apart, those with the most harm and denials, in
+//!    whichever share they are. While a tick is open, [`OPEN_CLIENTS_MAX`] are held for all rules
+//!    together, and as many more that a rule objects to; the requests of others count as exactly.
 //! 4. Records that are missing are noted for every tick that they may have belonged to, each time
 //!    all of them: whoever reads a tick sees whether it is whole.
 
@@ -243,7 +243,12 @@ impl Tick {
                 *tenant = observation.tenant;
                 sum.add(&theirs);
             }
-            Entry::Vacant(free) if self.clients < OPEN_CLIENTS_MAX => {
+            // Whoever is objected to is named even then: it is whom the gates ask for.
+            Entry::Vacant(free)
+                if self.clients < OPEN_CLIENTS_MAX
+                    || counts.would_deny + counts.denied > 0
+                        && self.clients < 2 * OPEN_CLIENTS_MAX =>
+            {
                 free.insert((observation.tenant, theirs));
                 self.clients += 1;
             }
@@ -301,7 +306,8 @@ impl OpenRule {
         // The key last, so that the order is the same every time.
         clients.sort_unstable_by_key(|one| {
             let ClientCounts { harm, denied, evaluated, .. } = one.counts;
-            (std::cmp::Reverse((harm, denied, evaluated)), one.client.to_bytes())
+            // What is denied to one client is harm to its like in the control.
+            (std::cmp::Reverse((harm + denied, evaluated)), one.client.to_bytes())
         });
         let mut other = self.other;
         for one in clients.drain(CLIENTS_MAX.min(clients.len())..) {

@@ -97,6 +97,7 @@ fn sentence(event: &Event) -> Markup {
             Event::Fell { cause } => { span.harm { "Fell" } ": " (cause) }
             Event::Alerted { alert } => { span.harm { "Demoted by an alert" } ": " (alert) }
             Event::Set { mode, reason } => { "Set to " (mode) ": " (reason) }
+            Event::Adopted { mode, why } => { "Taken up at " (mode) ", " (why) }
             Event::Held { until_unix_ms, reason } => {
                 "Held "
                 @match until_unix_ms {

@@ -144,13 +144,14 @@ impl Engine {
         let standing = standings
             .get(&request.rule)
             .ok_or_else(|| Refused::NoSuchRule(request.rule.clone()))?;
+        let losses = self.journal.losses();
         let decided = decide(&request, rule.setting, standing, &self.rollout, now_unix_ms)?;
         for (lane, event) in decided.events {
             self.happen(&request.rule, lane, event, decided.action, &actor).await?;
         }
         // All of it is in force before any of it waits for the disk.
         self.journal.write().await;
-        self.done(&request.rule)
+        self.done(&request.rule, losses)
     }
 
     /// Makes an event happen that an operator asked for: what enforces more is durable first, what
@@ -169,21 +170,21 @@ impl Engine {
             JournalError::Commit(CommitError::Refused { reason, .. }) => Refused::NotNow(reason),
             error => Refused::NotKept(format!("the ledger cannot take it: {error}")),
         };
-        let is_climb = matches!(event, Event::Set { mode: Mode::Enforce(_), .. });
+        // Whatever denies more than before: a step, and an emergency that is over.
+        let is_climb = self.book.raises(rule, lane, &event, now_unix_ms).map_err(refused)?;
         let (inputs, readings) = self.read(&key).unzip();
         if is_climb {
             let preview = self.book.preview(rule, lane, &event, now_unix_ms).map_err(refused)?;
             let epoch = preview.before.as_ref().and_then(|b| b.lane(lane)).map(|state| state.epoch);
             let receipt =
                 self.receipt(&key, &preview, event.clone(), actor, inputs, readings, None);
-            let note = Note::asked(action, preview, receipt, actor);
+            let track = self.tracks.get(&key);
+            let note = Note::asked(action, preview, receipt, actor, track);
             self.journal.commit(note).await.map_err(not_kept)?;
             let changed =
                 self.book.change_at(rule, lane, &event, epoch, now_unix_ms).map_err(refused)?;
             self.shared.publish(&changed);
-            if changed.took_over() && self.taken_over.try_send(()).is_err() {
-                tracing::debug!("the config is compiled anew already");
-            }
+            self.took_over(&changed);
         } else {
             let changed = match self.book.change_at(rule, lane, &event, None, now_unix_ms) {
                 Ok(changed) => changed,
@@ -192,9 +193,10 @@ impl Engine {
                 Err(error) => return Err(refused(error)),
             };
             self.shared.publish(&changed);
+            self.took_over(&changed);
             let receipt =
                 self.receipt(&key, &changed, event.clone(), actor, inputs, readings, None);
-            self.journal.note(vec![Note::asked(action, changed, receipt, actor)]);
+            self.journal.note(vec![Note::asked(action, changed, receipt, actor, None)]);
         }
         self.follow();
         Ok(())
@@ -210,22 +212,24 @@ impl Engine {
                 return Err(Refused::NotKept(format!("the ledger cannot take it: {error}")));
             }
         }
+        let losses = self.journal.losses();
+        self.name_waived();
         // The window has counted the client, or has not; it begins anew.
         for lane in super::LANES {
             self.restart_window(&request.rule, lane, "a waiver was changed");
         }
         self.journal.write().await;
         self.follow();
-        self.done(&request.rule)
+        self.done(&request.rule, losses)
     }
 
-    fn done(&mut self, rule: &str) -> Result<Done, Refused> {
+    fn done(&mut self, rule: &str, losses: u64) -> Result<Done, Refused> {
         let all = self.standings_now();
         let found = all.into_iter().find(|standing| standing.rule == rule);
         let standing = found.ok_or_else(|| Refused::NoSuchRule(rule.to_owned()))?;
         let version = standing.next.as_ref().unwrap_or(&standing.current);
         let sentence = format!("{rule} is at {}: {}", version.mode, version.why);
-        Ok(Done { sentence, standing, durable: self.journal.is_written() })
+        Ok(Done { sentence, standing, durable: self.journal.is_written(losses) })
     }
 }
 

@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use seaworthy_policy::evidence::Lane;
-use seaworthy_policy::mode::Mode;
+use seaworthy_policy::mode::{Mode, ModeSetting};
 use seaworthy_policy::modes::{Cause, ModeBoard, ModeEntry};
-use seaworthy_policy::rollout::{Event, PolicyHash, RuleState};
+use seaworthy_policy::rollout::{Event, PolicyHash, RuleState, Standing};
 use seaworthy_store::fleet::{Fleet, FleetError, FleetView, Published};
 use tokio::sync::watch;
 
@@ -62,33 +62,38 @@ impl Shared {
 
     /// Tells the fleet of a change that is in force here.
     pub(super) fn publish(&mut self, changed: &Changed) {
-        let (Some(fleet), Some(view)) = (&self.fleet, &self.view) else { return };
         let state = &changed.after.current;
-        let before = changed.before.as_ref().map(|before| &before.current);
+        // A rule that is new here may be an old one elsewhere.
+        let Some(before) = changed.before.as_ref().map(|before| &before.current) else { return };
         let is_held = |state: &RuleState| state.hold.as_ref().is_some_and(|hold| hold.emergency);
-        let same = before.is_some_and(|before| {
-            before.mode == state.mode
-                && before.policy == state.policy
-                && is_held(before) == is_held(state)
-        });
-        if same {
-            return;
+        let is_same = before.mode == state.mode
+            && before.policy == state.policy
+            && is_held(before) == is_held(state);
+        if !is_same {
+            self.tell(&changed.rule, state, is_held(before));
         }
-        let cause = match (before.is_some_and(is_held), is_held(state)) {
+    }
+
+    /// Says again where a rule stands here.
+    fn insist(&mut self, rule: &str, standing: &Standing) {
+        self.tell(rule, &standing.current, false);
+    }
+
+    fn tell(&mut self, rule: &str, state: &RuleState, was_held: bool) {
+        let (Some(fleet), Some(view)) = (&self.fleet, &self.view) else { return };
+        let is_held = state.hold.as_ref().is_some_and(|hold| hold.emergency);
+        let cause = match (was_held, is_held) {
             (_, true) => format!("{EMERGENCY}{}", state.why),
             (true, false) => format!("{RELEASED}{}", state.why),
             (false, false) => state.why.clone(),
         };
-        let Some(epoch) = view.borrow().board.next_epoch(&changed.rule) else {
-            tracing::error!(
-                rule = changed.rule,
-                "the fleet counts no further; its mode stays here"
-            );
+        let Some(epoch) = view.borrow().board.next_epoch(rule) else {
+            tracing::error!(rule, "the fleet counts no further; its mode stays here");
             return;
         };
         let entry = entry(state, epoch, &cause);
-        self.known.insert(changed.rule.clone(), entry.clone());
-        let (fleet, rule) = (Arc::clone(fleet), changed.rule.clone());
+        self.known.insert(rule.to_owned(), entry.clone());
+        let (fleet, rule) = (Arc::clone(fleet), rule.to_owned());
         // It can wait for some timeouts. Whatever order these end in, epochs have one.
         tokio::spawn(async move {
             match fleet.publish(&rule, entry).await {
@@ -163,15 +168,26 @@ impl Engine {
                 }
             };
             let Some(state) = standing.lane(lane) else { continue };
+            let rules = self.book.rules();
+            let setting = rules.iter().find(|known| known.name.to_string() == rule);
+            let setting = setting.map(|known| known.setting);
             let Some(event) = event(state, &entry) else { continue };
+            if let Event::Adopted { mode: Mode::Enforce(_), .. } = event {
+                // What is held here, or pinned by this file, is not raised from elsewhere.
+                if setting != Some(ModeSetting::Auto) {
+                    continue;
+                }
+                if state.held(self.book.now_unix_ms()).is_some() {
+                    tracing::warn!(rule, "held here, and enforced in the fleet: it is told so");
+                    self.shared.insist(&rule, standing);
+                    continue;
+                }
+            }
             match self.book.change(&rule, lane, &event, None) {
                 Ok(changed) => {
                     tracing::info!(rule, mode = %changed.mode(lane), "taken up from the fleet");
-                    let took_over = changed.took_over();
+                    self.took_over(&changed);
                     self.journal.note(vec![Note::adopted(changed, lane)]);
-                    if took_over && self.taken_over.try_send(()).is_err() {
-                        tracing::debug!("the config is compiled anew already");
-                    }
                 }
                 Err(error) => tracing::debug!(rule, %error, "not taken up"),
             }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use seaworthy_policy::evidence::Lane;
 use seaworthy_policy::gates::clients::Waiver;
 use seaworthy_policy::gates::minute::{Minute, Name};
-use seaworthy_policy::rollout::{Receipt, RuleState, Standing};
+use seaworthy_policy::rollout::{PolicyHash, Receipt, RuleState, Standing};
 use seaworthy_store::ledger::{
     Action, Change, CommitError, Entry, EntryError, Ledger, Operation, WaiverRow, put_before,
     put_delivery, put_receipt, put_standing,
@@ -114,11 +114,11 @@ impl Note {
         lane: Lane,
         receipt: Option<Receipt>,
         actor: &str,
-        delivery: [u8; 32],
+        delivery: Option<[u8; 32]>,
     ) -> Self {
         let mut note = Self::moved(Action::AlertDemote, changed, lane, receipt.as_ref(), actor);
         note.operations.extend(receipt.map(|receipt| Write::Receipt(Box::new(receipt))));
-        note.operations.push(Write::Delivery(delivery));
+        note.operations.extend(delivery.map(Write::Delivery));
         note
     }
 
@@ -132,9 +132,14 @@ impl Note {
         changed: Changed,
         receipt: Option<Receipt>,
         actor: &str,
+        track: Option<&Track>,
     ) -> Self {
         let mut note =
             Self::moved(action, changed, lane_of(receipt.as_ref()), receipt.as_ref(), actor);
+        let of = receipt.as_ref().map(|receipt| (receipt.rule.clone(), receipt.lane));
+        if let (Some((rule, lane)), Some(track)) = (of, track) {
+            note.operations.push(Write::Before(rule, lane, track.before.clone()));
+        }
         note.operations.extend(receipt.map(|receipt| Write::Receipt(Box::new(receipt))));
         note
     }
@@ -214,6 +219,8 @@ pub(crate) struct Journal {
     waivers: Vec<WaiverRow>,
     befores: BTreeMap<(String, Lane), Before>,
     retry_at: Option<Instant>,
+    /// Notes that were lost: what happened is in force and written nowhere.
+    losses: u64,
     /// Whether where the rules stood was read at the start. If not, what is written there is better
     /// than what this process would write.
     is_known: bool,
@@ -227,6 +234,7 @@ impl Journal {
             waivers: Vec::new(),
             befores: BTreeMap::new(),
             retry_at: None,
+            losses: 0,
             is_known,
         };
         if let Some(ledger) = journal.auditor.ledger() {
@@ -251,9 +259,17 @@ impl Journal {
         self.is_known && self.auditor.ledger().is_some()
     }
 
-    /// What a version was like in `warn`, as it was written down last.
-    pub(super) fn before(&self, key: &(String, Lane)) -> Before {
-        self.befores.get(key).cloned().unwrap_or_default()
+    /// What the version with `policy` was like in `warn`, as it was written down last.
+    pub(super) fn before(&self, rule: &str, policy: PolicyHash) -> Before {
+        let lanes = [Lane::Current, Lane::Next].map(|lane| (rule.to_owned(), lane));
+        let known = lanes.iter().filter_map(|key| self.befores.get(key));
+        let mut known = known.filter(|before| before.policy == Some(policy));
+        known.next().cloned().unwrap_or_default()
+    }
+
+    /// The waivers of all rules.
+    pub(super) fn all_waivers(&self) -> &[WaiverRow] {
+        &self.waivers
     }
 
     pub(super) fn waiver_rows(&self, rule: &str) -> impl Iterator<Item = &WaiverRow> {
@@ -281,6 +297,7 @@ impl Journal {
         }
         if !self.is_known {
             tracing::error!("a change of a mode is not written: restart when the ledger is back");
+            self.losses += notes.len() as u64;
             return;
         }
         self.kept.extend(notes);
@@ -288,6 +305,7 @@ impl Journal {
         if excess > 0 {
             tracing::error!(excess, "changes of modes found no room and are in no audit log");
             self.kept.drain(..excess);
+            self.losses += excess as u64;
         }
         self.retry_at.get_or_insert_with(Instant::now);
     }
@@ -309,7 +327,10 @@ impl Journal {
                     self.retry_at = Some(Instant::now() + RETRY_EVERY);
                     return;
                 }
-                Err(error) => tracing::error!(%error, "a change of a mode is in no audit log"),
+                Err(error) => {
+                    tracing::error!(%error, "a change of a mode is in no audit log");
+                    self.losses += 1;
+                }
             }
             self.kept.pop_front();
         }
@@ -341,9 +362,22 @@ impl Journal {
         Ok(())
     }
 
-    /// Whether everything that happened is durable.
-    pub(super) fn is_written(&self) -> bool {
-        self.is_known && self.kept.is_empty()
+    /// Notes that were lost so far, for [`Self::is_written`].
+    pub(super) const fn losses(&self) -> u64 {
+        self.losses
+    }
+
+    /// Whether everything is durable that was noted since `losses` was read.
+    pub(super) fn is_written(&self, losses: u64) -> bool {
+        self.is_known && self.kept.is_empty() && self.losses == losses
+    }
+
+    /// Says what is lost with this process.
+    pub(super) fn close(&self) {
+        if !self.kept.is_empty() {
+            let changes = self.kept.len();
+            tracing::error!(changes, "ends with changes of modes that are not written down");
+        }
     }
 }
 

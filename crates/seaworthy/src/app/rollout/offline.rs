@@ -90,13 +90,15 @@ impl Offline<'_> {
         let mut change = waiver(request, actor, self.now_unix_ms)?;
         for (lane, event) in events {
             let Some(changed) = self.after(rule, &standing, lane, &event) else { continue };
+            let mut changed = changed;
+            changed.after.revision = standing.revision + 1;
             standing = changed.after.clone();
             // A waiver is in the log by its own entry, as with a gateway.
             change = if let Some(change) = change.take() {
                 Some(change.and(put_standing(rule, &standing)))
             } else {
                 let receipt = self.receipt(&changed, lane, event, actor, setting);
-                let note = Note::asked(action, changed, receipt, actor);
+                let note = Note::asked(action, changed, receipt, actor, None);
                 let change = note
                     .change()
                     .map_err(|error| Refused::BadRequest(format!("it cannot be kept: {error}")))?;

@@ -20,10 +20,15 @@ use serde::{Deserialize, Serialize};
 /// Clients of which it is known what `warn` said of them.
 const BASELINE_CLIENTS_MAX: usize = 1024;
 
+/// Ticks whose tables of clients are compared with what comes.
+const OPEN_TICKS: usize = 4;
+
 /// What a rule was like in `warn`: kept over a promotion and over a restart.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Before {
+    /// Whose it is.
+    pub(super) policy: Option<PolicyHash>,
     /// Judged requests of identified clients; hits would have been denied.
     pub(super) judged: Proportion,
     /// Requests that reached the service; hits were answered with 5xx.
@@ -43,8 +48,8 @@ pub(super) struct Track {
     pub(super) pairs: Pairs,
     pub(super) before: Before,
     watch: Option<Watch>,
-    /// What the last second's table of clients said, by the tick that it belongs to.
-    last: (i64, HashMap<ClientKey, (u64, u64)>),
+    /// What the last tables of clients said, by the ticks that they belong to.
+    last: BTreeMap<i64, HashMap<ClientKey, (u64, u64)>>,
     /// The newest alarm, until the rule has fallen.
     pub(super) alarm: Option<Alarm>,
     /// Something spoke against the rule since the last tick was closed.
@@ -83,13 +88,45 @@ impl Scale {
     }
 }
 
-/// A client as the gates call it: its tenant, where it names one, and its key.
-pub(super) fn name(one: &ClientEvidence) -> Name {
-    let key = one.client.to_string();
-    let named = if one.tenant.is_empty() { key.clone() } else { format!("{} ({key})", one.tenant) };
-    Name::new(&named)
-        .or_else(|_| Name::new(&key))
-        .expect("a client's key is short and has no control characters")
+/// What the gates call the clients. A client keeps the name that it was first given: it is told
+/// apart by its key, and the tenant is for people.
+#[derive(Default)]
+pub(super) struct Clients(HashMap<u64, Name>);
+
+/// Clients that keep a name with a tenant; more are called by their key.
+const CLIENTS_MAX: usize = 65_536;
+
+impl Clients {
+    pub(super) fn name(&mut self, client: ClientKey, tenant: &str) -> Name {
+        let number = number(Some(client));
+        if let Some(known) = self.0.get(&number) {
+            return *known;
+        }
+        let key = client.to_string();
+        let bare = || Name::new(&key).expect("a key is short and has no control characters");
+        if self.0.len() >= CLIENTS_MAX {
+            return bare();
+        }
+        let named = match tenant {
+            "" => bare(),
+            tenant => Name::new(&format!("{tenant} ({key})")).unwrap_or_else(|_| bare()),
+        };
+        self.0.insert(number, named);
+        named
+    }
+
+    /// Calls a client what a waiver calls it.
+    pub(super) fn waived(&mut self, text: &str) {
+        let bare = text.strip_suffix(')').and_then(|text| text.rsplit_once(" ("));
+        let key = bare.map_or(text, |(_, key)| key).parse::<ClientKey>();
+        if let (Ok(client), Ok(name)) = (key, Name::new(text)) {
+            self.0.insert(number(Some(client)), name);
+        }
+    }
+
+    pub(super) fn by_number(&self, number: u64) -> Option<Name> {
+        self.0.get(&number).copied()
+    }
 }
 
 impl Track {
@@ -99,8 +136,9 @@ impl Track {
         gates: &GatesConfig,
         scale: &Scale,
         waivers: Vec<Waiver>,
-        (before, mut pairs): (Before, Pairs),
+        (mut before, mut pairs): (Before, Pairs),
     ) -> Self {
+        before.policy = Some(state.policy);
         pairs.begin_window();
         let step = match state.mode {
             Mode::Enforce(share) => share,
@@ -124,18 +162,25 @@ impl Track {
             pairs,
             before,
             watch,
-            last: (0, HashMap::new()),
+            last: BTreeMap::new(),
             alarm: None,
             is_red: false,
         }
     }
 
     /// Takes up a whole tick. What came before the window is of the week, and no evidence.
-    pub(super) fn tick(&mut self, minute: Minute, evidence: Option<&RuleEvidence>, dropped: u64) {
+    pub(super) fn tick(
+        &mut self,
+        minute: Minute,
+        evidence: Option<&RuleEvidence>,
+        dropped: u64,
+        names: &mut Clients,
+    ) {
         let nothing = RuleEvidence::default();
         let evidence = evidence.unwrap_or(&nothing);
         let Counts { evaluated, enforced, denied, slow, .. } = evidence.counts;
-        let clients: Vec<_> = evidence.clients.iter().map(client_minute).collect();
+        let clients: Vec<_> =
+            evidence.clients.iter().map(|one| client_minute(one, names)).collect();
         let other = evidence.other;
         // Of the other clients, those in the share have no harm to be seen.
         let other = part(other.harm, other.evaluated - other.enforced);
@@ -151,7 +196,7 @@ impl Track {
             is_red: std::mem::take(&mut self.is_red),
         });
         if taken.is_ok() && self.watch.is_none() {
-            self.before.learn(evidence);
+            self.before.learn(evidence, names);
         }
     }
 
@@ -161,22 +206,25 @@ impl Track {
         start_unix_ms: i64,
         fresh: &Counts,
         clients: &[ClientEvidence],
+        names: &mut Clients,
     ) {
-        if self.last.0 != start_unix_ms {
-            self.last = (start_unix_ms, HashMap::new());
+        // What is late belongs to a tick that is not the newest.
+        while self.last.len() >= OPEN_TICKS && !self.last.contains_key(&start_unix_ms) {
+            self.last.pop_first();
         }
+        let last = self.last.entry(start_unix_ms).or_default();
         let mut denied = Vec::with_capacity(clients.len());
         for one in clients {
             let counts = one.counts;
             let objected = counts.denied + counts.would_deny;
-            let (seen, hits) = self.last.1.get(&one.client).copied().unwrap_or_default();
+            let (seen, hits) = last.get(&one.client).copied().unwrap_or_default();
             let (new, new_hits) =
                 (counts.evaluated.saturating_sub(seen), objected.saturating_sub(hits));
             if new > 0 {
-                self.last.1.insert(one.client, (counts.evaluated, objected));
+                last.insert(one.client, (counts.evaluated, objected));
                 let is_watched = one.client.is_identified();
                 if is_watched && (self.watch.is_none() || counts.enforced > 0) {
-                    denied.push((name(one), part(new_hits, new)));
+                    denied.push((names.name(one.client, &one.tenant), part(new_hits, new)));
                 }
             }
         }
@@ -216,13 +264,13 @@ impl Track {
 
 impl Before {
     /// Adds what was seen in `warn`.
-    fn learn(&mut self, evidence: &RuleEvidence) {
+    fn learn(&mut self, evidence: &RuleEvidence, names: &mut Clients) {
         let counts = evidence.counts;
         self.errors = self.errors.and(part(counts.control_errors, counts.control()));
         for one in evidence.clients.iter().filter(|one| one.client.is_identified()) {
             let judged = part(one.counts.would_deny, one.counts.evaluated);
             self.judged = self.judged.and(judged);
-            let name = name(one);
+            let name = names.name(one.client, &one.tenant);
             if self.by_client.contains_key(&name) || self.by_client.len() < BASELINE_CLIENTS_MAX {
                 let known = self.by_client.entry(name).or_insert(Proportion::NONE);
                 *known = known.and(judged);
@@ -237,14 +285,14 @@ impl Before {
     }
 }
 
-fn client_minute(one: &ClientEvidence) -> ClientMinute {
+fn client_minute(one: &ClientEvidence, names: &mut Clients) -> ClientMinute {
     let standing = match () {
         () if !one.client.is_identified() => Standing::Unidentified,
         () if one.counts.enforced > 0 => Standing::Enforced,
         () => Standing::Control,
     };
     ClientMinute {
-        client: name(one),
+        client: names.name(one.client, &one.tenant),
         standing,
         judged: part(one.counts.harm, one.counts.evaluated),
     }

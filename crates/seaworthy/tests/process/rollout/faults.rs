@@ -94,7 +94,7 @@ async fn without_a_disk_nothing_climbs_and_everything_falls() {
 
     // What enforces less is in force at once, and says that it is not written yet.
     let warn = Command::Set { mode: Mode::Warn };
-    for (rule, less) in [("csrf", warn), ("cors", Command::Demote)] {
+    for (rule, less) in [("csrf", warn), ("cors", Command::Demote {})] {
         let done = ask(console, rule, less).await.expect("a rule can always fall");
         assert_eq!((done.standing.current.mode, done.durable), (Mode::Warn, false), "{rule}");
     }
@@ -157,7 +157,7 @@ async fn without_a_ledger_an_alert_demotes_and_nobody_is_told_that_it_is_kept() 
     let climb = Command::Set { mode: enforce() };
     let (status, text) = ask(console, "csrf", climb).await.expect_err("nothing keeps it");
     assert_eq!(status, 503, "{text}");
-    let done = ask(console, "csrf", Command::Demote).await.expect("a rule can always fall");
+    let done = ask(console, "csrf", Command::Demote {}).await.expect("a rule can always fall");
     assert!(!done.durable);
     gateway.stop().await;
 }

@@ -95,7 +95,7 @@ async fn what_one_does_the_other_does_without_waiting_for_a_refresh() {
     for gateway in [one, two] {
         until_stands(gateway.console, HOSTS, "it is held", is_held_by_an_alert).await;
     }
-    ask(one.console, HOSTS, Command::Release).await.expect("it is held");
+    ask(one.console, HOSTS, Command::Release {}).await.expect("it is held");
     let is_free = |standing: &RuleStanding| !is_held_by_an_alert(standing);
     until_stands(two.console, HOSTS, "the other is released too", is_free).await;
     assert_eq!(stranger(two).await, 200, "who lets go of a rule does not enforce it");

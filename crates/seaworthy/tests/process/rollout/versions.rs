@@ -89,13 +89,13 @@ async fn an_edit_is_judged_beside_what_is_enforced_until_it_has_earned_its_place
     configure(dir.path(), &fast_for("b"));
     until_stands(console, HOSTS, "the edit is judged again", has_next).await;
     for step in ["enforce 10%", "enforce 50%"] {
-        let done = ask(console, HOSTS, Command::Promote).await.expect("there is a step above");
+        let done = ask(console, HOSTS, Command::Promote {}).await.expect("there is a step above");
         let (current, next) = (done.standing.current, done.standing.next.expect("it is beside"));
         assert_eq!((current.version, current.mode), (1, mode("enforce")));
         assert_eq!((next.version, next.mode), (2, mode(step)));
         assert_eq!(statuses(traffic).await, OLD, "nobody is in no share");
     }
-    let done = ask(console, HOSTS, Command::Promote).await.expect("there is a step above");
+    let done = ask(console, HOSTS, Command::Promote {}).await.expect("there is a step above");
     let current = done.standing.current;
     assert_eq!((current.version, current.mode), (2, mode("enforce")), "{current:?}");
     assert_eq!((current.policy, done.standing.next), (next.policy, None));
@@ -132,7 +132,7 @@ async fn a_version_that_took_over_is_in_force_after_a_kill() {
     let dir = folder();
     let (gateway, beside) = edited(dir.path()).await;
     for _ in 0..3 {
-        ask(gateway.console, HOSTS, Command::Promote).await.expect("there is a step above");
+        ask(gateway.console, HOSTS, Command::Promote {}).await.expect("there is a step above");
     }
     gateway.kill().await;
     let gateway = Gateway::start(serve(dir.path(), service().await)).await;
@@ -148,7 +148,8 @@ async fn a_version_that_took_over_is_in_force_after_a_kill() {
 async fn a_restart_in_the_middle_leaves_the_old_version_enforced_and_the_new_one_beside_it() {
     let dir = folder();
     let (gateway, _) = edited(dir.path()).await;
-    let done = ask(gateway.console, HOSTS, Command::Promote).await.expect("there is a step above");
+    let done =
+        ask(gateway.console, HOSTS, Command::Promote {}).await.expect("there is a step above");
     let before = done.standing;
     let next = before.next.as_ref().expect("it is beside");
     assert_eq!((next.version, next.mode), (2, mode("enforce 10%")));
