@@ -18,7 +18,7 @@ use crate::harness::client::read_replies;
 use crate::harness::{Gateway, serve};
 use crate::lifecycle::{bound_files, folder, outlives_full_disks, service};
 use crate::operator::{
-    alert, ask, deliver, now_unix_ms, proof, set, standing, standings, until_stands, visit,
+    alert, ask, deliver, now_unix_ms, post, proof, set, standing, standings, until_stands, visit,
 };
 
 fn enforce() -> Mode {
@@ -68,6 +68,37 @@ async fn what_was_acknowledged_is_in_force_after_a_kill() {
     }
     let modes: Vec<_> = log_of(dir.path(), HOSTS).into_iter().map(|(_, mode, _)| mode).collect();
     assert_eq!(modes, ["enforce", "warn", "enforce"]);
+}
+
+#[tokio::test]
+async fn a_kill_in_the_middle_leaves_what_the_log_says() {
+    let dir = folder();
+    configure(dir.path(), &fast_for("a"));
+    let upstream = service().await;
+    let mut gateway = Gateway::start(serve(dir.path(), upstream)).await;
+    for round in 0..6 {
+        let (console, traffic) = (gateway.console, gateway.traffic);
+        let share = 10 * (round + 1);
+        let request = format!(
+            r#"{{"rule":"{HOSTS}","actor":"ada","reason":"r","command":"set","mode":"enforce {share}%"}}"#
+        );
+        let killed = async {
+            for _ in 0..round {
+                visit(traffic, "a", None).await;
+            }
+            gateway.kill().await;
+        };
+        // It is answered, or not.
+        let (_, ()) = tokio::join!(post(console, "/api/v1/rules", &[], &request), killed);
+        assert_sound(dir.path());
+        let said = log_of(dir.path(), HOSTS).pop().map_or("warn".to_owned(), |(_, mode, _)| mode);
+
+        gateway = Gateway::start(serve(dir.path(), upstream)).await;
+        let now = standing(gateway.console, HOSTS).await.current;
+        assert_eq!(now.mode.to_string(), said, "round {round}");
+    }
+    gateway.stop().await;
+    assert_sound(dir.path());
 }
 
 #[tokio::test]

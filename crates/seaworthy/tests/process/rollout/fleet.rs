@@ -15,17 +15,26 @@ use crate::lifecycle::{folder, service};
 use crate::operator::{ask, fire, set, standing, until_stands, visit};
 use crate::redis::Redis;
 
-/// A gateway of the fleet that shares its modes through `redis`.
-async fn member(dir: &Path, redis: &Redis, refresh: &str, upstream: SocketAddr) -> Gateway {
+/// The config of a gateway that shares its modes through `redis`, and by which `host` is right.
+fn configure_member(dir: &Path, redis: &Redis, refresh: &str, host: &str) {
     let url = redis.url();
     let modes = format!(
         "\n[modes]\nredis = \"{url}\"\nfleet = \"helpdesk\"\nredis_refresh = \"{refresh}\"\n"
     );
-    configure(dir, &format!("{}{modes}", fast_for("a")));
+    configure(dir, &format!("{}{modes}", fast_for(host)));
+}
+
+fn serve_member(dir: &Path, upstream: SocketAddr) -> std::process::Command {
     let mut command = serve(dir, upstream);
     // The members of a fleet put the same clients in a share.
     command.env("SEAWORTHY_KEY", "5".repeat(64));
-    let gateway = Gateway::start(command).await;
+    command
+}
+
+/// A gateway of the fleet that agrees with the others.
+async fn member(dir: &Path, redis: &Redis, refresh: &str, upstream: SocketAddr) -> Gateway {
+    configure_member(dir, redis, refresh, "a");
+    let gateway = Gateway::start(serve_member(dir, upstream)).await;
     until_ready(gateway.console, "agrees with the fleet").await;
     gateway
 }
@@ -44,7 +53,7 @@ struct Pair {
     redis: Redis,
     one: Gateway,
     two: Gateway,
-    _dirs: [TempDir; 2],
+    dirs: [TempDir; 2],
 }
 
 impl Pair {
@@ -52,7 +61,7 @@ impl Pair {
         let (redis, upstream, dirs) = (Redis::start().await, service().await, [folder(), folder()]);
         let one = member(dirs[0].path(), &redis, refresh, upstream).await;
         let two = member(dirs[1].path(), &redis, refresh, upstream).await;
-        Self { redis, one, two, _dirs: dirs }
+        Self { redis, one, two, dirs }
     }
 
     async fn stop(self) {
@@ -182,4 +191,55 @@ async fn who_joins_later_and_who_comes_back_take_up_what_the_fleet_has_done() {
     assert_eq!((stranger(&one).await, stranger(&two).await), (200, 200));
     one.stop().await;
     two.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_starts_without_redis_goes_on_with_what_it_knew() {
+    let (mut redis, upstream, dir) = (Redis::start().await, service().await, folder());
+    let one = member(dir.path(), &redis, "1s", upstream).await;
+    set(one.console, HOSTS, "enforce").await;
+    one.stop().await;
+
+    redis.kill();
+    let one = Gateway::start(serve_member(dir.path(), upstream)).await;
+    until_ready(one.console, "the modes are those of ").await;
+    assert_eq!(stranger(&one).await, 421);
+    ask(one.console, HOSTS, Command::Demote).await.expect("a rule can always fall");
+    assert_eq!(stranger(&one).await, 200);
+
+    // What it did alone is what the fleet hears.
+    redis.restart().await;
+    until_ready(one.console, "agrees with the fleet").await;
+    until("the fleet has it", async || {
+        let entry = redis.ask("HVALS seaworthy:helpdesk:modes.v1").await;
+        (entry == "*1").then_some(())
+    })
+    .await;
+    assert_eq!(stranger(&one).await, 200);
+    assert!(is_at("warn")(&standing(one.console, HOSTS).await));
+    one.stop().await;
+}
+
+#[tokio::test]
+async fn a_version_that_took_over_at_one_takes_over_at_the_other() {
+    let pair = Pair::start("1s").await;
+    set(pair.one.console, HOSTS, "enforce").await;
+    until_stands(pair.two.console, HOSTS, "both enforce it", is_at("enforce")).await;
+    for (gateway, dir) in [(&pair.one, &pair.dirs[0]), (&pair.two, &pair.dirs[1])] {
+        configure_member(dir.path(), &pair.redis, "1s", "b");
+        let is_beside = |standing: &RuleStanding| standing.next.is_some();
+        until_stands(gateway.console, HOSTS, "the edit is judged", is_beside).await;
+    }
+    for _ in 0..3 {
+        ask(pair.one.console, HOSTS, Command::Promote).await.expect("there is a step above");
+    }
+    for gateway in [&pair.one, &pair.two] {
+        let took_over = |standing: &RuleStanding| {
+            standing.current.version == 2 && standing.next.is_none() && is_at("enforce")(standing)
+        };
+        until_stands(gateway.console, HOSTS, "the new version is in force", took_over).await;
+        assert_eq!(visit(gateway.traffic, "a", None).await, 421);
+        assert_eq!(visit(gateway.traffic, "b", None).await, 200);
+    }
+    pair.stop().await;
 }
