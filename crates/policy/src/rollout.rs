@@ -296,6 +296,16 @@ impl Standing {
         Some(standing)
     }
 
+    /// Tries to reach each step: one that was made is spent, whatever became of its version.
+    fn tries(&self) -> BTreeMap<u16, u32> {
+        let mut tries = self.current.attempts.clone();
+        for (step, count) in self.next.iter().flat_map(|next| &next.attempts) {
+            let spent = tries.entry(*step).or_insert(*count);
+            *spent = (*spent).max(*count);
+        }
+        tries
+    }
+
     /// The same rule, where the config has `policy` with `settings` now. `kept` says that what
     /// outlasts it is there to go on.
     #[must_use]
@@ -311,6 +321,7 @@ impl Standing {
         let changed = Event::PolicyChanged { policy };
         if self.current.policy == policy {
             standing.next = None;
+            standing.current.attempts = self.tries();
             standing.settings.clone_from(settings);
         } else if self.outlasts(policy) && kept {
             if self.next.as_ref().is_none_or(|next| next.policy != policy) {
@@ -318,11 +329,7 @@ impl Standing {
                 let tried = self.next.as_ref().unwrap_or(&self.current);
                 let mut next = RuleState::new(policy, now_unix_ms);
                 next.version = tried.version;
-                next.attempts.clone_from(&self.current.attempts);
-                for (step, attempts) in &tried.attempts {
-                    let known = next.attempts.entry(*step).or_insert(1);
-                    *known = (*known).max(*attempts);
-                }
+                next.attempts = self.tries();
                 let mut next = next.after(&changed, config, now_unix_ms);
                 // Later than whatever was decided of the version that it replaces.
                 next.epoch = self.current.epoch.max(tried.epoch).saturating_add(1);
@@ -330,6 +337,7 @@ impl Standing {
             }
         } else {
             standing.next = None;
+            standing.current.attempts = self.tries();
             standing.settings.clone_from(settings);
             if self.outlasts(policy) {
                 let reason = "its settings are others, and those that had earned it are gone";
@@ -351,6 +359,9 @@ pub struct Hold {
     pub reason: String,
     /// An alert's: it overrides a mode that the file pins.
     pub emergency: bool,
+    /// That of a fall, which whoever chooses a mode does not ask about.
+    #[serde(default)]
+    pub after_fall: bool,
 }
 
 impl Hold {
@@ -466,6 +477,7 @@ impl RuleState {
                         until_unix_ms: Some(until),
                         reason: clip(cause),
                         emergency: false,
+                        after_fall: true,
                     });
                 }
             }
@@ -473,7 +485,12 @@ impl RuleState {
                 next.fall(config, now_unix_ms);
                 next.why = clip(alert);
                 next.hold =
-                    Some(Hold { until_unix_ms: None, reason: clip(alert), emergency: true });
+                    Some(Hold {
+                        until_unix_ms: None,
+                        reason: clip(alert),
+                        emergency: true,
+                        after_fall: false,
+                    });
             }
             Event::Set { mode, reason } => {
                 let is_first = next.attempts.is_empty();
@@ -486,6 +503,7 @@ impl RuleState {
                 next.approved = None;
             }
             Event::Adopted { mode, why } => {
+                next.hold = next.hold.filter(|hold| !hold.after_fall);
                 next.turn(*mode, config, now_unix_ms);
                 next.count_attempt(config);
                 next.why = clip(why);
@@ -494,7 +512,8 @@ impl RuleState {
                 let emergency = next.hold.as_ref().is_some_and(|hold| hold.emergency);
                 // An emergency ends when it is released, and not by the clock.
                 let until_unix_ms = until_unix_ms.filter(|_| !emergency);
-                next.hold = Some(Hold { until_unix_ms, reason: clip(reason), emergency });
+                let reason = clip(reason);
+                next.hold = Some(Hold { until_unix_ms, reason, emergency, after_fall: false });
             }
             Event::Released { reason } => {
                 next.hold = None;

@@ -174,7 +174,12 @@ fn what_is_enforced_outlasts_other_settings_until_they_have_earned_its_place() {
     assert_eq!((half.settings.clone(), next.attempt(share(1000))), (settings(1), 2));
     assert_eq!(changed(&half, 2, true), half, "the same again changes nothing");
     assert_eq!(changed(&half, 3, true).next.unwrap().version, 3, "the newest is tried");
-    assert_eq!(changed(&half, 1, true).next, None, "it was taken back");
+    let back = changed(&half, 1, true);
+    assert_eq!(back.next, None, "it was taken back");
+    // Who edits it to and fro does not get the same try again and again.
+    for (from, to) in [(&back, 2), (&back, 3), (&half, 3)] {
+        assert_eq!(changed(from, to, true).next.unwrap().attempt(share(1000)), 3, "{to}");
+    }
 
     // It takes the place when it is enforced for as many.
     let up = |standing: &Standing, to| {

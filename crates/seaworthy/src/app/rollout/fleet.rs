@@ -177,7 +177,8 @@ impl Engine {
                 if setting != Some(ModeSetting::Auto) {
                     continue;
                 }
-                if state.held(self.book.now_unix_ms()).is_some() {
+                let hold = state.held(self.book.now_unix_ms());
+                if hold.is_some_and(|hold| !hold.after_fall) {
                     tracing::warn!(rule, "held here, and enforced in the fleet: it is told so");
                     self.shared.insist(&rule, standing);
                     continue;
