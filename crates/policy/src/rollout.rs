@@ -484,13 +484,12 @@ impl RuleState {
             Event::Alerted { alert } => {
                 next.fall(config, now_unix_ms);
                 next.why = clip(alert);
-                next.hold =
-                    Some(Hold {
-                        until_unix_ms: None,
-                        reason: clip(alert),
-                        emergency: true,
-                        after_fall: false,
-                    });
+                next.hold = Some(Hold {
+                    until_unix_ms: None,
+                    reason: clip(alert),
+                    emergency: true,
+                    after_fall: false,
+                });
             }
             Event::Set { mode, reason } => {
                 let is_first = next.attempts.is_empty();
