@@ -7,7 +7,8 @@ use std::path::Path;
 
 use seaworthy_console::control::{Command, RuleStanding, VersionStanding};
 use seaworthy_policy::mode::Mode;
-use serde_json::Value;
+use seaworthy_store::ledger::LedgerReader;
+use serde_json::{Value, json};
 
 use super::{HOSTS, configure, fast, fast_for};
 use crate::audit::{audit, leaves, said};
@@ -178,6 +179,32 @@ async fn an_edit_while_the_gateway_is_down_takes_nothing_from_what_is_enforced()
     let next = after.next.expect("what the config says is beside it");
     assert_eq!((next.version, next.mode), (2, Mode::Warn));
     assert_eq!(statuses(gateway.traffic).await, OLD);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_version_that_took_over_outlasts_the_next_edit() {
+    let dir = folder();
+    let (gateway, _) = edited(dir.path()).await;
+    for _ in 0..3 {
+        ask(gateway.console, HOSTS, Command::Promote).await.expect("there is a step above");
+    }
+    let ledger = LedgerReader::open_read_only(&dir.path().join("seaworthy-data")).unwrap();
+    until("what it judges by is written down", async || {
+        let all = ledger.standings().unwrap();
+        let (_, standing) = all.into_iter().find(|(rule, _)| rule == HOSTS)?;
+        (standing.settings["hosts"] == json!(["b.example"])).then_some(())
+    })
+    .await;
+    let before = standing(gateway.console, HOSTS).await;
+    gateway.stop().await;
+
+    configure(dir.path(), &fast_for("c"));
+    let gateway = Gateway::start(serve(dir.path(), service().await)).await;
+    let after = standing(gateway.console, HOSTS).await;
+    assert_eq!(place(&after.current), place(&before.current));
+    assert_eq!(after.next.map(|next| (next.version, next.mode)), Some((3, Mode::Warn)));
+    assert_eq!(statuses(gateway.traffic).await, NEW);
     gateway.stop().await;
 }
 
