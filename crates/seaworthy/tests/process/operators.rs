@@ -377,6 +377,58 @@ async fn a_pinned_rule_is_the_files_but_for_an_emergency() {
 }
 
 #[tokio::test]
+async fn what_denies_less_is_of_both_versions() {
+    let mut desk = Desk::start("").await;
+    desk.operator(&["mode", "set", "rate_limit", "enforce=50%"], "to see").said(0);
+    let limits =
+        "[protect.rate_limit]\nlimits = [{ per = \"client\", rate = \"9/min\", burst = 9 }]\n";
+    fs::write(desk.path("seaworthy.toml"), limits).unwrap();
+    until("the new version is judged beside the old one", async || {
+        desk.status("rate_limit")["next"].is_object().then_some(())
+    })
+    .await;
+    let modes = |desk: &Desk| {
+        let status = desk.status("rate_limit");
+        [status["current"]["mode"].clone(), status["next"]["mode"].clone()]
+    };
+    let stays = |desk: &Desk| {
+        let status = desk.status("rate_limit");
+        ["current", "next"].map(|lane| status[lane]["stay"]["reason"].clone())
+    };
+    assert_eq!(modes(&desk), ["enforce 50%", "warn"]);
+    desk.operator(&["rollout", "hold", "rate_limit"], "the sale").said(0);
+    assert_eq!(stays(&desk), ["held", "held"]);
+    desk.operator(&["rollout", "release", "rate_limit"], "it is over").said(0);
+    assert!(!stays(&desk).contains(&json!("held")), "{:?}", stays(&desk));
+    // What is tried is what is promoted.
+    let said = desk.operator(&["rollout", "promote", "rate_limit"], "tested").said(0);
+    assert!(said.starts_with("version 2 of rate_limit is at enforce 10%"), "{said}");
+    assert_eq!(modes(&desk), ["enforce 50%", "enforce 10%"]);
+    let shown = desk.rules(&["rollout", "status", "rate_limit"]).said(0);
+    assert!(shown.contains("version 2 is judged beside it, to take its place"), "{shown}");
+    desk.operator(&["rollout", "demote", "rate_limit"], "it hurts").said(0);
+    assert_eq!(modes(&desk), ["warn", "warn"]);
+
+    // Without a gateway it is the same, and each move has a receipt that is right.
+    desk.close().await;
+    desk.operator(&["rollout", "hold", "rate_limit"], "not yet").said(0);
+    assert_eq!(stays(&desk), ["held", "held"]);
+    // Enforced for more than the old version, the new one takes its place.
+    desk.operator(&["rollout", "promote", "rate_limit"], "again").said(0);
+    assert_eq!(modes(&desk), [json!("enforce 10%"), Value::Null]);
+    desk.open().await;
+    assert_eq!(modes(&desk), [json!("enforce 10%"), Value::Null]);
+    assert_eq!(desk.status("rate_limit")["current"]["version"], 2);
+    let page = desk.ran(&["rollout", "history", "rate_limit", "--json"]).json(0);
+    for row in page["receipts"].as_array().expect("a list") {
+        let seq = row["seq"].to_string();
+        fs::write(desk.path("one.json"), desk.ran(&["rollout", "receipt", &seq]).said(0)).unwrap();
+        desk.ran(&["rollout", "verify", "one.json"]).said(0);
+    }
+    desk.end().await;
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused_in_a_sentence() {
     let mut desk = Desk::start("").await;
     let long = "x".repeat(100_000);
