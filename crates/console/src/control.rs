@@ -149,6 +149,12 @@ pub trait Control: Send + Sync {
     fn standings(&self) -> Vec<RuleStanding>;
 
     fn ask(&self, request: Request) -> Answer<'_, Result<Done, Refused>>;
+
+    /// Which audit log the gateway writes, so that nobody takes it for another one; `None` where it
+    /// could not write any when it was started.
+    fn log(&self) -> Option<&str> {
+        None
+    }
 }
 
 #[cfg(test)]

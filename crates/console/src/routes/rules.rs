@@ -21,7 +21,9 @@ use crate::query::Query;
 const BODY_BYTES_MAX: usize = 16 * 1024;
 
 #[derive(Serialize)]
-struct Rules {
+struct Rules<'a> {
+    /// The audit log of the gateway.
+    log: Option<&'a str>,
     rules: Vec<RuleStanding>,
 }
 
@@ -37,7 +39,7 @@ pub(super) async fn list(State(sources): State<Sources>, uri: Uri) -> Result<Res
             return Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no rule {rule:?}")));
         }
     }
-    Ok(Json(Rules { rules }).into_response())
+    Ok(Json(Rules { log: sources.control.log(), rules }).into_response())
 }
 
 /// Does what an operator asks for.

@@ -5,10 +5,13 @@
 //! 2. Only where nobody listens is the ledger written, and only where nobody holds its lock.
 //! 3. A gateway of a fleet takes up the fleet's modes when it starts, so that there a mode is not
 //!    written to the ledger: one that runs has to be asked.
-//! 4. Whatever else happens is an error: who did not hear the answer cannot know what was done.
+//! 4. A gateway is another one if it writes another audit log than that of the data folder. It is
+//!    asked only where it was named; several can be on one machine, and the address is a guess.
+//! 5. Whatever else happens is an error: who did not hear the answer cannot know what was done.
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode, Uri, header};
@@ -19,6 +22,7 @@ use seaworthy_console::control::{self, Command, Done, Refused, RuleStanding};
 use seaworthy_policy::mode::ModeSetting;
 use seaworthy_policy::registry::{REGISTRY, position};
 use seaworthy_store::StoreError;
+use seaworthy_store::ledger::LedgerReader;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -41,6 +45,16 @@ pub(crate) enum Through {
     Ledger,
 }
 
+/// Where a gateway is.
+pub(crate) struct Way {
+    pub(crate) console: SocketAddr,
+    /// Whether the console was named, and is not only that of the config.
+    pub(crate) is_named: bool,
+    /// What is wrong with it matters only where no gateway answers: whoever has to demote a rule
+    /// need not mend a file first.
+    pub(crate) config: Result<Config, Faults>,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OperatorError {
     /// No gateway answers, and without one the config has to be right.
@@ -48,6 +62,8 @@ pub(crate) enum OperatorError {
     Config(Faults),
     #[error("the console at {0} {1}")]
     NoAnswer(SocketAddr, String),
+    #[error("the gateway at {console} is another one than that of {}", dir.display())]
+    Other { console: SocketAddr, dir: PathBuf },
     #[error(transparent)]
     Refused(#[from] Refused),
     /// Nobody listens at the console, and somebody has the ledger.
@@ -61,49 +77,68 @@ pub(crate) enum OperatorError {
     Store { console: SocketAddr, error: StoreError },
 }
 
-/// Where every rule stands, in the order of their names. `config` is only used where no gateway
-/// answers; its faults are reported then.
-pub(crate) fn standings(
-    console: SocketAddr,
-    config: &Result<Config, Faults>,
-) -> Result<(Through, Vec<RuleStanding>), OperatorError> {
-    #[derive(Deserialize)]
-    struct Rules {
-        rules: Vec<RuleStanding>,
+#[derive(Deserialize)]
+struct Rules {
+    log: Option<String>,
+    rules: Vec<RuleStanding>,
+}
+
+/// Where every rule stands, in the order of their names.
+pub(crate) fn standings(way: &Way) -> Result<(Through, Vec<RuleStanding>), OperatorError> {
+    let console = way.console;
+    if let Some(rules) = running(way)? {
+        return Ok((Through::Gateway, rules));
     }
-    let Some(answer) = block_on(get_or_post(console, None)) else {
-        let config = config.as_ref().map_err(|faults| OperatorError::Config(faults.clone()))?;
-        let rules = with_offline(config, |offline| offline.standings())
-            .map_err(|error| OperatorError::Store { console, error })?;
-        return Ok((Through::Ledger, rules));
-    };
-    let Rules { rules } = read(console, "", &answer?)?;
-    Ok((Through::Gateway, rules))
+    let rules = with_offline(way.config()?, |offline| offline.standings())
+        .map_err(|error| OperatorError::Store { console, error })?;
+    Ok((Through::Ledger, rules))
+}
+
+/// What the running gateway says; `None` where nobody listens.
+fn running(way: &Way) -> Result<Option<Vec<RuleStanding>>, OperatorError> {
+    let console = way.console;
+    let Some(answer) = block_on(get_or_post(console, None)) else { return Ok(None) };
+    let Rules { log, rules } = read(console, "", &answer?)?;
+    if let (false, Ok(config), Some(log)) = (way.is_named, &way.config, log) {
+        let dir = &config.store.dir;
+        // A folder without a log is no reason to doubt.
+        let own = LedgerReader::open_read_only(dir).and_then(|reader| reader.summary());
+        if own.is_ok_and(|own| own.public_key.log().as_str() != log) {
+            return Err(OperatorError::Other { console, dir: dir.clone() });
+        }
+    }
+    Ok(Some(rules))
 }
 
 /// Has it done what an operator asks for.
-pub(crate) fn ask(
-    console: SocketAddr,
-    config: &Result<Config, Faults>,
-    request: &control::Request,
-) -> Result<(Through, Done), OperatorError> {
+pub(crate) fn ask(way: &Way, request: &control::Request) -> Result<(Through, Done), OperatorError> {
+    let console = way.console;
+    if !way.is_named {
+        running(way)?;
+    }
     let body = serde_json::to_vec(request).expect("a request is plain data");
-    let Some(answer) = block_on(get_or_post(console, Some(body))) else {
-        let config = config.as_ref().map_err(|faults| OperatorError::Config(faults.clone()))?;
-        let is_local = matches!(request.command, Command::Waive { .. } | Command::Unwaive { .. });
-        if config.modes.redis.is_some() && !is_local {
-            return Err(OperatorError::Fleet(console));
+    if let Some(answer) = block_on(get_or_post(console, Some(body))) {
+        return Ok((Through::Gateway, read(console, &request.rule, &answer?)?));
+    }
+    let config = way.config()?;
+    let is_local = matches!(request.command, Command::Waive { .. } | Command::Unwaive { .. });
+    if config.modes.redis.is_some() && !is_local {
+        return Err(OperatorError::Fleet(console));
+    }
+    let done = with_offline(config, |offline| block_on(offline.ask(request)));
+    done.map(|done| (Through::Ledger, done)).map_err(|error| match error {
+        OfflineError::Refused(refused) => refused.into(),
+        OfflineError::Store(error @ StoreError::Locked { .. }) => {
+            OperatorError::Held { console, error }
         }
-        let done = with_offline(config, |offline| block_on(offline.ask(request)));
-        return done.map(|done| (Through::Ledger, done)).map_err(|error| match error {
-            OfflineError::Refused(refused) => refused.into(),
-            OfflineError::Store(error @ StoreError::Locked { .. }) => {
-                OperatorError::Held { console, error }
-            }
-            OfflineError::Store(error) => OperatorError::Store { console, error },
-        });
-    };
-    Ok((Through::Gateway, read(console, &request.rule, &answer?)?))
+        OfflineError::Store(error) => OperatorError::Store { console, error },
+    })
+}
+
+impl Way {
+    fn config(&self) -> Result<&Config, OperatorError> {
+        self.config.as_ref().map_err(|faults| OperatorError::Config(faults.clone()))
+    }
 }
 
 /// How the config sets the mode of `rule`; `None` where it has no such rule. Rules that a document

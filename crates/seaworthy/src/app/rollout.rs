@@ -87,6 +87,8 @@ pub(super) struct Rollout {
     view: watch::Receiver<Arc<Vec<RuleStanding>>>,
     /// Flushes that found no room.
     lost: Arc<AtomicU64>,
+    /// The audit log that its moves are in.
+    log: Option<Arc<str>>,
 }
 
 /// What the engine is started with.
@@ -157,9 +159,10 @@ impl Rollout {
     pub(super) fn start(parts: Parts) -> (Self, JoinHandle<()>) {
         let (send, receive) = mpsc::channel(MESSAGES);
         let (publish, view) = watch::channel(Arc::default());
+        let log = parts.journal.log();
         let engine = Engine::new(parts, publish);
         let task = tokio::spawn(engine.run(receive));
-        (Self { messages: send, view, lost: Arc::default() }, task)
+        (Self { messages: send, view, lost: Arc::default(), log }, task)
     }
 
     /// Where the rules stand, whenever that changes.
@@ -210,6 +213,10 @@ impl Rollout {
 impl control::Control for Rollout {
     fn standings(&self) -> Vec<RuleStanding> {
         self.view.borrow().to_vec()
+    }
+
+    fn log(&self) -> Option<&str> {
+        self.log.as_deref()
     }
 
     fn ask(&self, request: control::Request) -> control::Answer<'_, Result<Done, Refused>> {

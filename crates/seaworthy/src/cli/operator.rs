@@ -11,8 +11,8 @@ use seaworthy_store::StoreError;
 
 use super::standing::{Shown, sentence};
 use super::{Answer, ConfigFile, Surroundings};
-use crate::app::operator::{self, OperatorError, Through};
-use crate::config::{self, Config, Faults, Flags, nearest};
+use crate::app::operator::{self, OperatorError, Through, Way};
+use crate::config::{self, Flags, nearest};
 use crate::exit::{Exit, Failure};
 
 /// Characters of a name; the gateway takes no more.
@@ -89,17 +89,9 @@ impl Who {
     }
 }
 
-/// Where the console is, and the config for when it does not answer.
-struct Way {
-    console: SocketAddr,
-    /// What is wrong with the config matters only where no gateway answers: whoever has to
-    /// demote a rule need not mend a file first.
-    config: Result<Config, Faults>,
-}
-
 impl Gateway {
     fn way(self, surroundings: Surroundings) -> Result<Way, Failure> {
-        let console = self.console;
+        let (console, is_named) = (self.console, self.console.is_some());
         let flags = Flags { data: self.data, ..Flags::default() };
         let config = config::inspect(&self.file.inputs(flags, surroundings));
         let console = match (console, &config) {
@@ -111,13 +103,13 @@ impl Gateway {
                 return Err(failure);
             }
         };
-        Ok(Way { console, config })
+        Ok(Way { console, is_named, config })
     }
 
     /// Where every rule stands.
     pub(super) fn standings(self, surroundings: Surroundings) -> Result<Shown, Failure> {
         let way = self.way(surroundings)?;
-        let (through, rules) = operator::standings(way.console, &way.config).map_err(failure)?;
+        let (through, rules) = operator::standings(&way).map_err(failure)?;
         Ok(Shown { through, console: way.console, rules })
     }
 
@@ -143,10 +135,10 @@ impl Gateway {
         let actor = who.actor(&surroundings)?;
         let request = Request { rule, actor, reason: who.reason.clone(), command };
         let way = self.way(surroundings)?;
-        let (through, done) = match operator::ask(way.console, &way.config, &request) {
+        let (through, done) = match operator::ask(&way, &request) {
             Ok(done) => done,
             Err(OperatorError::Refused(Refused::NoSuchRule(rule))) => {
-                let known = operator::standings(way.console, &way.config).map_err(failure)?;
+                let known = operator::standings(&way).map_err(failure)?;
                 return Err(no_such_rule(&rule, &known.1));
             }
             Err(error) => return Err(failure(error)),
@@ -195,6 +187,12 @@ fn failure(error: OperatorError) -> Failure {
         }
         OperatorError::Refused(Refused::NotNow(_)) => Failure::new(Exit::No, what),
         OperatorError::Refused(Refused::NotKept(_)) => Failure::new(Exit::Unavailable, what),
+        OperatorError::Other { console, .. } => {
+            Failure::new(Exit::Unavailable, what).details(format!(
+                "give each gateway a console address of its own in its config; \
+             --console {console} asks this one"
+            ))
+        }
         OperatorError::Fleet(_) => Failure::new(Exit::Unavailable, what)
             .details("ask a gateway of the fleet that runs: name its console with --console"),
         OperatorError::Held { console, error } => {

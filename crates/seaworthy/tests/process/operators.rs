@@ -526,6 +526,32 @@ async fn a_fault_in_the_file_does_not_stop_a_demotion() {
 }
 
 #[tokio::test]
+async fn another_gateway_is_not_asked_unless_it_is_named() {
+    let desk = Desk::start("").await;
+    let mut beside = Desk::start("").await;
+    beside.close().await;
+    let console = desk.gateway().console;
+    let config = format!("[console]\naddr = \"{console}\"\n");
+    let set = ["mode", "set", "csrf", "enforce", "--actor", "ada", "--reason", "r"];
+    for folder in [&desk, &beside] {
+        fs::write(folder.path("seaworthy.toml"), &config).unwrap();
+    }
+    let words = format!("the gateway at {console} is another one than that of ");
+    for args in [&set[..], &["mode"], &["rollout", "status", "csrf"]] {
+        let said = beside.ran(args).said(69);
+        assert!(said.contains(&words) && said.contains("--console"), "{said}");
+    }
+    assert_eq!(desk.mode("csrf"), "warn");
+    desk.ran(&set).said(0);
+    assert_eq!(desk.mode("csrf"), "enforce");
+    let named = ["rollout", "demote", "csrf", "--actor", "ada", "--reason", "r", "--console"];
+    beside.ran(&[&named[..], &[&console.to_string()]].concat()).said(0);
+    assert_eq!(desk.mode("csrf"), "warn");
+    desk.end().await;
+    beside.end().await;
+}
+
+#[tokio::test]
 async fn a_refused_request_is_explained() {
     let desk = Desk::start("").await;
     desk.operator(&["mode", "set", "csrf", "enforce"], "to see").said(0);

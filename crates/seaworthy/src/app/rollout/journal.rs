@@ -6,6 +6,7 @@
 //!    for what is kept, so that the log has everything in the order in which it happened.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use seaworthy_policy::evidence::Lane;
@@ -252,6 +253,12 @@ impl Journal {
         self.befores =
             befores.into_iter().map(|(rule, lane, before)| ((rule, lane), before)).collect();
         Ok(())
+    }
+
+    /// Which audit log this is.
+    pub(super) fn log(&self) -> Option<Arc<str>> {
+        let summary = self.auditor.ledger()?.reader().summary().ok()?;
+        Some(summary.public_key.log().as_str().into())
     }
 
     /// Whether this gateway promotes.
