@@ -25,7 +25,7 @@ fn text(bytes: &[u8]) -> &str {
 fn every_end_has_its_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("bad.toml"), "[lgo]\n").unwrap();
-    let cases: [(&[&str], i32); 24] = [
+    let cases: [(&[&str], i32); 29] = [
         (&["--help"], 0),
         (&["--version"], 0),
         (&["config", "show", "--help"], 0),
@@ -46,6 +46,11 @@ fn every_end_has_its_exit_code() {
         (&["schema", "learn"], 64),
         (&["schema", "learn", "--from", "requests", "--data", "nowhere"], 2),
         (&["requests", "--data", "nowhere"], 69),
+        (&["mode", "set", "csrf", "warn"], 64),
+        (&["rollout", "hold", "csrf", "--until", "soon", "--reason", "r"], 64),
+        (&["rollout", "history", "--data", "nowhere"], 69),
+        (&["requests", "--data", "nowhere", "--explain", "abc"], 69),
+        (&["mode", "--config", "bad.toml"], 78),
         (&["config", "check", "bad.toml"], 78),
         (&["config", "check", "absent.toml", "--json"], 78),
         (&["serve"], 78),

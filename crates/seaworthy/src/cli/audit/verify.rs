@@ -173,6 +173,11 @@ mod tests {
 
         let nowhere = |verify: &mut Verify| verify.public_key = Some("nowhere".to_owned());
         assert_eq!(verify_with(dir.path(), nowhere).unwrap_err().exit, Exit::Usage);
+        // Whoever closed it last may not have emptied this, and then it is read in place of it.
+        let wal = dir.path().join("ledger.db-wal");
+        if wal.exists() {
+            std::fs::remove_file(wal).unwrap();
+        }
         std::fs::write(dir.path().join("ledger.db"), [b'x'; 4096]).unwrap();
         let failure = verify_with(dir.path(), |_| {}).unwrap_err();
         assert_eq!(failure.exit, Exit::BadData);
