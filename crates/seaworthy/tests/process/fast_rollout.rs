@@ -28,9 +28,9 @@ fn evidence_moves_the_modes_and_leaves_receipts() {
     assert_eq!(held["mode"], "warn", "{held}");
     let sentence = held["sentence"].as_str().unwrap();
     // Whoever of the two that do not behave is the first to be broken.
-    let is_named = ["wonka", "umbrella"].iter().any(|tenant| {
-        sentence.starts_with(&format!("promoting breaks {tenant} ("))
-    });
+    let is_named = ["wonka", "umbrella"]
+        .iter()
+        .any(|tenant| sentence.starts_with(&format!("promoting breaks {tenant} (")));
     assert!(is_named, "{sentence}");
     let moved = rollout["moves"].as_array().unwrap();
     assert!(moved.iter().all(|one| one["rule"] != held["rule"]), "{rollout:#}");

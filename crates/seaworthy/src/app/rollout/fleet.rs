@@ -24,6 +24,9 @@ use crate::app::book::{Changed, Standings};
 /// What the cause of an alert's demotion begins with.
 const EMERGENCY: &str = "emergency: ";
 
+/// What the cause of a fall begins with: it holds the rule for a while, here as there.
+const FELL: &str = "fell: ";
+
 /// What the cause begins with where an operator has let go.
 const RELEASED: &str = "released: ";
 
@@ -85,6 +88,9 @@ impl Shared {
         let cause = match (was_held, is_held) {
             (_, true) => format!("{EMERGENCY}{}", state.why),
             (true, false) => format!("{RELEASED}{}", state.why),
+            (false, false) if state.hold.as_ref().is_some_and(|hold| hold.after_fall) => {
+                format!("{FELL}{}", state.why)
+            }
             (false, false) => state.why.clone(),
         };
         let Some(epoch) = view.borrow().board.next_epoch(rule) else {
@@ -210,10 +216,12 @@ fn event(state: &RuleState, entry: &ModeEntry) -> Option<Event> {
     {
         return Some(Event::Released { reason: format!("in the fleet: {reason}") });
     }
-    let why = format!("in the fleet: {cause}");
-    match (state.mode, entry.mode) {
-        (ours, theirs) if ours == theirs => None,
-        (Mode::Enforce(_), Mode::Warn) => Some(Event::Fell { cause: why }),
-        (_, mode) => Some(Event::Adopted { mode, why }),
+    if state.mode == entry.mode {
+        return None;
     }
+    if let Some(why) = cause.strip_prefix(FELL) {
+        return Some(Event::Fell { cause: format!("in the fleet: {why}") });
+    }
+    let why = format!("in the fleet: {cause}");
+    Some(Event::Adopted { mode: entry.mode, why })
 }

@@ -204,7 +204,7 @@ async fn a_gateway_that_starts_without_redis_goes_on_with_what_it_knew() {
     let one = Gateway::start(serve_member(dir.path(), upstream)).await;
     until_ready(one.console, "the modes are those of ").await;
     assert_eq!(stranger(&one).await, 421);
-    ask(one.console, HOSTS, Command::Demote).await.expect("a rule can always fall");
+    ask(one.console, HOSTS, Command::Demote {}).await.expect("a rule can always fall");
     assert_eq!(stranger(&one).await, 200);
 
     // What it did alone is what the fleet hears.
@@ -231,7 +231,7 @@ async fn a_version_that_took_over_at_one_takes_over_at_the_other() {
         until_stands(gateway.console, HOSTS, "the edit is judged", is_beside).await;
     }
     for _ in 0..3 {
-        ask(pair.one.console, HOSTS, Command::Promote).await.expect("there is a step above");
+        ask(pair.one.console, HOSTS, Command::Promote {}).await.expect("there is a step above");
     }
     for gateway in [&pair.one, &pair.two] {
         let took_over = |standing: &RuleStanding| {

@@ -187,7 +187,7 @@ async fn a_version_that_took_over_outlasts_the_next_edit() {
     let dir = folder();
     let (gateway, _) = edited(dir.path()).await;
     for _ in 0..3 {
-        ask(gateway.console, HOSTS, Command::Promote).await.expect("there is a step above");
+        ask(gateway.console, HOSTS, Command::Promote {}).await.expect("there is a step above");
     }
     let ledger = LedgerReader::open_read_only(&dir.path().join("seaworthy-data")).unwrap();
     until("what it judges by is written down", async || {
