@@ -76,7 +76,7 @@ const ROLLOUT: &str = "docs/rollout.md";
 /// Why the commands that sign and verify by hand are not run here one by one.
 const BY_HAND: &str = "it needs a shell; `alerts.rs` and `audit.rs` beside this run it";
 
-const COMMANDS: [(&str, &str, Fate); 70] = [
+const COMMANDS: [(&str, &str, Fate); 71] = [
     (README, "cargo run --release -- demo", Fate::Parsed),
     (README, "cargo run --release -- serve --upstream http://127.0.0.1:3000", Fate::Parsed),
     (README, "./scripts/test.sh", Fate::NotRun("it runs this test")),
@@ -229,6 +229,7 @@ const COMMANDS: [(&str, &str, Fate); 70] = [
         "cargo run --release -p seaworthy-store --example ledger_speed -- DIR",
         Fate::NotRun("a time is no test: it is measured in a release build on a quiet machine"),
     ),
+    (README, "seaworthy demo --fast-rollout", Fate::Parsed),
     (README, "seaworthy mode", Fate::Parsed),
     (README, "seaworthy rollout status csrf", Fate::Parsed),
     (README, "seaworthy rollout demote csrf --reason 'checkouts fail'", Fate::Parsed),
