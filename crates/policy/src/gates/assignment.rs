@@ -8,7 +8,7 @@
 //!    gateway, which shows in the first hundred clients of any service that has them, and a
 //!    service with three must be able to climb. It has no data before the first client, and at
 //!    100 % every client has to be in the share.
-//! 4. [`SEEN_MAX`] clients are told apart, first come; more would add little.
+//! 4. `SEEN_MAX` clients are told apart, first come; more would add little.
 
 use std::collections::BTreeSet;
 use std::hash::Hasher;
