@@ -180,20 +180,12 @@ impl Buckets {
         Self { hasher: SipHasher24::new_with_key(key) }
     }
 
-    /// The bucket of `client` for `rule`, from 0 to 9999: `SipHash-2-4(key, rule ‖ 0 ‖ client) mod
-    /// 10000`.
-    pub fn place(&self, rule: &str, client: &[u8]) -> u16 {
+    /// The buckets of one rule, with its name hashed once for all clients.
+    pub fn of_rule(&self, rule: &str) -> RuleBuckets {
         let mut hasher = self.hasher;
         hasher.write(rule.as_bytes());
         hasher.write(&[0]);
-        hasher.write(client);
-        u16::try_from(hasher.finish() % 10_000).expect("less than 10 000")
-    }
-
-    /// Whether `client` is in `share` of `rule`: whether its bucket is less than the share's basis
-    /// points.
-    pub fn contains(&self, rule: &str, client: &[u8], share: Share) -> bool {
-        share == Share::ALL || self.place(rule, client) < share.basis_points()
+        RuleBuckets { hasher }
     }
 }
 
@@ -201,6 +193,33 @@ impl fmt::Debug for Buckets {
     /// The key is a secret and stays out of logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Buckets")
+    }
+}
+
+/// Assigns clients to the shares of one rule.
+#[derive(Clone, Copy)]
+pub struct RuleBuckets {
+    hasher: SipHasher24,
+}
+
+impl RuleBuckets {
+    /// The bucket of `client`, from 0 to 9999: `SipHash-2-4(key, rule ‖ 0 ‖ client) mod 10000`.
+    pub fn place(&self, client: &[u8]) -> u16 {
+        let mut hasher = self.hasher;
+        hasher.write(client);
+        u16::try_from(hasher.finish() % 10_000).expect("less than 10 000")
+    }
+
+    /// Whether `client` is in `share`: whether its bucket is less than the share's basis points.
+    pub fn contains(&self, client: &[u8], share: Share) -> bool {
+        share == Share::ALL || self.place(client) < share.basis_points()
+    }
+}
+
+impl fmt::Debug for RuleBuckets {
+    /// The key can be had from the state, which stays out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RuleBuckets")
     }
 }
 
@@ -254,10 +273,11 @@ mod tests {
             ("rate_limit", "key:fedcba9876543210", 1032),
         ] {
             let client: ClientKey = client.parse().unwrap();
-            assert_eq!(buckets.place(rule, &client.to_bytes()), place, "{rule} {client}");
+            let buckets = buckets.of_rule(rule);
+            assert_eq!(buckets.place(&client.to_bytes()), place, "{rule} {client}");
             let share = |basis_points| Share::from_basis_points(basis_points).unwrap();
-            assert!(!buckets.contains(rule, &client.to_bytes(), share(place)));
-            assert!(buckets.contains(rule, &client.to_bytes(), share(place + 1)));
+            assert!(!buckets.contains(&client.to_bytes(), share(place)));
+            assert!(buckets.contains(&client.to_bytes(), share(place + 1)));
         }
     }
 
@@ -268,12 +288,12 @@ mod tests {
         ) {
             prop_assume!(small <= large);
             let share = |bp| Share::from_basis_points(bp).unwrap();
-            let buckets = Buckets::new(&key);
-            if buckets.contains("csrf", &client, share(small)) {
-                prop_assert!(buckets.contains("csrf", &client, share(large)));
+            let buckets = Buckets::new(&key).of_rule("csrf");
+            if buckets.contains(&client, share(small)) {
+                prop_assert!(buckets.contains(&client, share(large)));
             }
-            prop_assert!(!buckets.contains("csrf", &client, share(0)));
-            prop_assert!(buckets.contains("csrf", &client, Share::ALL));
+            prop_assert!(!buckets.contains(&client, share(0)));
+            prop_assert!(buckets.contains(&client, Share::ALL));
         }
     }
 }

@@ -96,9 +96,7 @@ pub(crate) struct Stance {
 pub(crate) fn stance(snapshot: &Snapshot, link: &Link, key: ClientKey) -> Option<Stance> {
     let modes = snapshot.modes.of(link.rule);
     let is_in = |share| {
-        share == Share::ALL
-            || key.is_identified()
-                && snapshot.buckets.contains(&link.rule_name, &key.to_bytes(), share)
+        share == Share::ALL || key.is_identified() && link.buckets.contains(&key.to_bytes(), share)
     };
     if link.next.is_some()
         && let Mode::Enforce(share) = modes.next

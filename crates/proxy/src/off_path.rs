@@ -316,6 +316,7 @@ mod tests {
 
     use seaworthy_policy::client::ClientKey;
     use seaworthy_policy::consumer::ConsumerKind;
+    use seaworthy_policy::mode::Buckets;
     use seaworthy_policy::problem::Code;
     use seaworthy_policy::protection::Protection;
     use seaworthy_policy::record::{Ending, Marks, MethodLabel, RuleId};
@@ -377,6 +378,7 @@ mod tests {
             position: 3,
             rule: RuleId(5),
             rule_name: "told".into(),
+            buckets: Buckets::new(&[0; 16]).of_rule("told"),
             current: Version { protection: Arc::new(told), sampling: None },
             next: None,
             announcement: None,

@@ -8,7 +8,7 @@ use http::HeaderValue;
 use seaworthy_policy::client::ClientResolver;
 use seaworthy_policy::consumer::ConsumersConfig;
 use seaworthy_policy::evidence::Lane;
-use seaworthy_policy::mode::{Buckets, Mode};
+use seaworthy_policy::mode::{Mode, RuleBuckets};
 use seaworthy_policy::protection::Protection;
 use seaworthy_policy::record::{RouteId, RuleId};
 use seaworthy_policy::route::RouteTable;
@@ -27,7 +27,6 @@ pub struct Snapshot {
     pub clients: ClientResolver,
     /// Of what kind a client is; for the records alone.
     pub consumers: ConsumersConfig,
-    pub buckets: Buckets,
     /// Finds the index into [`Self::routes`].
     pub table: RouteTable<usize>,
     pub routes: Vec<Route>,
@@ -149,6 +148,8 @@ pub struct Link {
     pub position: usize,
     pub rule: RuleId,
     pub rule_name: Arc<str>,
+    /// Which clients are in the rule's share.
+    pub buckets: RuleBuckets,
     /// What has the rule's mode.
     pub current: Version,
     /// What is to take its place: judged beside it, and enforced for a share of its own.

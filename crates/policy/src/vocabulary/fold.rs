@@ -184,8 +184,8 @@ mod tests {
             let apart: String = text.nfkd().collect();
             // A separator before a mark would be the mark's bearer.
             let is_mark = |c: char| c.nfkd().next().is_some_and(|c| canonical_combining_class(c) != 0);
-            let places = text.char_indices().filter(|(_, c)| !is_mark(*c)).map(|(index, _)| index);
-            let split = places.skip(at).next().unwrap_or(text.len());
+            let mut places = text.char_indices().filter(|(_, c)| !is_mark(*c)).map(|(index, _)| index);
+            let split = places.nth(at).unwrap_or(text.len());
             let (before, after) = text.split_at(split);
             for other in [
                 &composed,

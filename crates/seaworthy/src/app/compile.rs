@@ -86,6 +86,7 @@ pub(crate) fn compile(
         announce: &config.announce,
         sources: &config.sources,
         before: before.map(|(rules, _)| rules),
+        buckets: Buckets::new(&ground.key.derive_16("share")),
         rules: Vec::new(),
     };
     let service = compiler.links(&config.protect, None, &[], None)?;
@@ -118,7 +119,6 @@ pub(crate) fn compile(
         clients: ClientResolver::new(&config.client, &ground.key.derive_16("client"))
             .map_err(anyhow::Error::msg)?,
         consumers: config.consumers.clone(),
-        buckets: Buckets::new(&ground.key.derive_16("share")),
         table,
         routes,
         operations,
@@ -155,6 +155,7 @@ struct Compiler<'a> {
     ground: &'a Ground,
     standings: &'a Standings,
     announce: &'a Announce,
+    buckets: Buckets,
     sources: &'a Sources,
     before: Option<&'a [Rule]>,
     rules: Vec<Rule>,
@@ -292,7 +293,8 @@ impl Compiler<'_> {
         let current = Version::from(Arc::clone(&rule.current.protection));
         let next = rule.next.as_ref().map(|next| Version::from(Arc::clone(&next.protection)));
         self.rules.push(rule);
-        Link { position, rule: id, rule_name, current, next, announcement }
+        let buckets = self.buckets.of_rule(&rule_name);
+        Link { position, rule: id, rule_name, buckets, current, next, announcement }
     }
 
     /// What stays in force where a rule that is enforced gets another policy than `policy`.

@@ -205,8 +205,9 @@ fn spoke(
     let client: Option<ClientKey> = request.client.parse().ok();
     let identified = client.filter(|client| client.is_identified());
     let buckets = key.map(|key| Buckets::new(&key.derive_16("share")));
-    let bucket =
-        identified.zip(buckets).map(|(client, buckets)| buckets.place(rule, &client.to_bytes()));
+    let bucket = identified
+        .zip(buckets)
+        .map(|(client, buckets)| buckets.of_rule(rule).place(&client.to_bytes()));
     let History { then, is_cut, standing } = history;
     let now = standing.map(|standing| Now {
         mode: standing.current.in_force(setting.unwrap_or_default()),
