@@ -130,8 +130,11 @@ fn protection(name: &str) -> Arc<dyn Protection> {
     let protect: Protect = toml::from_str(CONFIG).expect("the config is right");
     let entry = REGISTRY.iter().find(|entry| entry.name == name).expect("it is registered");
     let key = InstallKey::new([1; 32]);
-    (entry.build)(&protect, &BuildContext { key: &key, memory: None, sources: &sources })
-        .expect("it is right")
+    (entry.build)(
+        &protect,
+        &BuildContext { key: &key, memory: None, operations_apart: false, sources: &sources },
+    )
+    .expect("it is right")
 }
 
 /// A name, and what is timed.

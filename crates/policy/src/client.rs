@@ -367,12 +367,21 @@ pub fn prefix(ip: IpAddr) -> IpAddr {
 /// The value of the first cookie called `name`; an empty one counts as absent.
 pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     headers.get_all(header::COOKIE).into_iter().find_map(|value| {
-        value.as_bytes().split(|byte| *byte == b';').find_map(|pair| {
-            let (found, value) = pair.trim_ascii().split_at_checked(name.len())?;
-            let value = value.strip_prefix(b"=")?;
-            (found == name.as_bytes() && !value.is_empty()).then_some(value)
-        })
+        let mut rest = value.as_bytes();
+        loop {
+            let end = memchr::memchr(b';', rest);
+            let pair = &rest[..end.unwrap_or(rest.len())];
+            if let Some(value) = value_of(pair.trim_ascii(), name) {
+                return Some(value);
+            }
+            rest = &rest[end? + 1..];
+        }
     })
+}
+
+fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+    (!value.is_empty()).then_some(value)
 }
 
 #[cfg(test)]

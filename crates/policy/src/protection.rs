@@ -57,9 +57,11 @@ pub trait Protection: Send + Sync {
         Vec::new()
     }
 
-    /// Adds the response headers that do not depend on the request; the others are left in
+    /// What adds the response headers that do not depend on the request; the others are left in
     /// [`Effects::headers`] by `check`.
-    fn decorate(&self, _response: &Response<'_>, _edits: &mut Edits<'_>) {}
+    fn decorator(&self) -> Option<&dyn Decorate> {
+        None
+    }
 
     /// The request for which `check` left `token` in [`Effects`] is over; `served` says whether the
     /// service did what it was asked.
@@ -87,6 +89,12 @@ pub trait Protection: Send + Sync {
     fn serve(&self, _path: &str, _request: &Request<'_>, _body: &[u8]) -> Option<Served> {
         None
     }
+}
+
+/// A protection that adds headers to responses.
+pub trait Decorate {
+    /// Runs once for each response.
+    fn decorate(&self, response: &Response<'_>, edits: &mut Edits<'_>);
 }
 
 /// What a protection keeps over a change of its settings, for [`BuildContext::memory`].
@@ -255,7 +263,7 @@ pub enum Conflict {
     Append,
 }
 
-/// A response as [`Protection::decorate`] sees it: the service's, or the gateway's own.
+/// A response as [`Decorate::decorate`] sees it: the service's, or the gateway's own.
 #[derive(Clone, Copy, Debug)]
 pub struct Response<'a> {
     pub status: StatusCode,
@@ -264,7 +272,7 @@ pub struct Response<'a> {
     pub scheme: Scheme,
 }
 
-/// Collects the edits of [`Protection::decorate`].
+/// Collects the edits of [`Decorate::decorate`].
 ///
 /// The chain hands one to each protection, knowing the mode; the protection names both the
 /// enforced and the judged form, and the one that does not apply goes nowhere.

@@ -7,6 +7,7 @@ use arrayvec::ArrayString;
 
 use crate::client::ClientKey;
 use crate::consumer::{Agent, ConsumerKind};
+use crate::evidence::Lane;
 use crate::problem::Code;
 
 /// Protections a registry can hold; [`Verdicts`] keeps two bits for each.
@@ -183,10 +184,22 @@ pub struct Marks {
     pub enforced: Positions,
     /// Where the check took longer than the latency budget.
     pub slow: Positions,
+    /// Where that of the version did that is to take a rule's place.
+    pub next_slow: Positions,
     /// What the versions said that are to take a rule's place.
     pub next: Verdicts,
     /// Where such a version was enforced, in place of the present one.
     pub next_enforced: Positions,
+}
+
+impl Marks {
+    /// Where the check of a rule's version in `lane` was slow.
+    pub fn slow_in(&mut self, lane: Lane) -> &mut Positions {
+        match lane {
+            Lane::Current => &mut self.slow,
+            Lane::Next => &mut self.next_slow,
+        }
+    }
 }
 
 /// How a request ended.

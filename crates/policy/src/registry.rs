@@ -130,6 +130,9 @@ pub struct BuildContext<'a> {
     pub sources: &'a Sources,
     /// Of the protection that the new one takes the place of.
     pub memory: Option<Memory>,
+    /// Whether the rules of single operations stand where this one would, so that it has only the
+    /// rest to judge: it is the service's, and no route's own.
+    pub operations_apart: bool,
 }
 
 /// A setting that is well-formed and still makes no sense. Fits after "`<key>`: ".
@@ -284,7 +287,12 @@ mod tests {
     fn the_defaults_build() {
         let key = InstallKey::new([1; 32]);
         for entry in REGISTRY {
-            let context = BuildContext { key: &key, sources: &Sources::default(), memory: None };
+            let context = BuildContext {
+                key: &key,
+                sources: &Sources::default(),
+                memory: None,
+                operations_apart: false,
+            };
             let built = (entry.build)(&Protect::default(), &context);
             assert!(built.is_ok(), "{}", entry.name);
             assert!((entry.settings)(&Protect::default()).get("mode").is_none());

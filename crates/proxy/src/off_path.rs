@@ -285,14 +285,14 @@ impl Judge {
                     continue;
                 }
             };
+            if is_slow {
+                record.marks.slow_in(*lane).insert(link.position);
+            }
             if *lane == Lane::Next {
                 record.marks.next.set(link.position, verdict);
                 continue;
             }
             record.verdicts.set(link.position, verdict);
-            if is_slow {
-                record.marks.slow.insert(link.position);
-            }
             self.shard.samples_judged.add(1);
             self.shard.decision(link.rule, *mode, verdict);
             if verdict == Verdict::WouldDeny && record.ending.was_success(record.status) {

@@ -175,6 +175,12 @@ impl From<Arc<dyn Protection>> for Version {
 }
 
 impl Link {
+    /// Whether a version of it adds headers to responses.
+    pub(crate) fn decorates(&self) -> bool {
+        let mut versions = std::iter::once(&self.current).chain(&self.next);
+        versions.any(|version| version.protection.decorator().is_some())
+    }
+
     pub(crate) fn version(&self, lane: Lane) -> &Version {
         match (lane, &self.next) {
             (Lane::Next, Some(next)) => next,

@@ -22,7 +22,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::mode::ModeSetting;
 use crate::protection::{
-    Answer, Apply, Conflict, Edits, Effects, Outcome, Protection, Request, Response, Scheme, Served,
+    Answer, Apply, Conflict, Decorate, Edits, Effects, Outcome, Protection, Request, Response,
+    Scheme, Served,
 };
 use crate::quantity::serde_as_text;
 use crate::registry::{Entry, settings_of};
@@ -199,6 +200,24 @@ impl Protection for ContentSecurityPolicy {
         if asks_for_page(request) { Outcome::Allow } else { Outcome::NotApplicable }
     }
 
+    fn decorator(&self) -> Option<&dyn Decorate> {
+        Some(self)
+    }
+
+    /// Takes reports. Whoever sent them reads no answer, so a malformed one is not refused: it
+    /// counts for nothing.
+    fn serve(&self, path: &str, request: &Request<'_>, body: &[u8]) -> Option<Served> {
+        if path != REPORT_PATH || request.method != Method::POST {
+            return None;
+        }
+        let answer =
+            Answer { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Bytes::new() };
+        let violations = violations(media_type(request.headers), body).min(VIOLATIONS_MAX);
+        Some(Served { answer, would_deny: violations as u32 })
+    }
+}
+
+impl Decorate for ContentSecurityPolicy {
     fn decorate(&self, response: &Response<'_>, edits: &mut Edits<'_>) {
         let own = response.headers.contains_key(header::CONTENT_SECURITY_POLICY);
         if !is_page(response.headers) || (own && !self.override_service) {
@@ -220,18 +239,6 @@ impl Protection for ContentSecurityPolicy {
                 edits.add(Apply::Judged, Conflict::Append, &REPORTING_ENDPOINTS, &ENDPOINTS);
             }
         }
-    }
-
-    /// Takes reports. Whoever sent them reads no answer, so a malformed one is not refused: it
-    /// counts for nothing.
-    fn serve(&self, path: &str, request: &Request<'_>, body: &[u8]) -> Option<Served> {
-        if path != REPORT_PATH || request.method != Method::POST {
-            return None;
-        }
-        let answer =
-            Answer { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Bytes::new() };
-        let violations = violations(media_type(request.headers), body).min(VIOLATIONS_MAX);
-        Some(Served { answer, would_deny: violations as u32 })
     }
 }
 

@@ -35,7 +35,7 @@ use super::quoted::Quoted;
 use crate::mode::ModeSetting;
 use crate::problem::{Code, Denial, FieldError};
 use crate::protection::{
-    Answer, Apply, Conflict, Edit, Edits, Effects, Outcome, Protection, Request, Response,
+    Answer, Apply, Conflict, Decorate, Edit, Edits, Effects, Outcome, Protection, Request, Response,
 };
 use crate::quantity::{Period, serde_as_text};
 use crate::registry::{BuildError, Entry, settings_of};
@@ -305,6 +305,12 @@ impl Protection for Cors {
         }
     }
 
+    fn decorator(&self) -> Option<&dyn Decorate> {
+        Some(self)
+    }
+}
+
+impl Decorate for Cors {
     /// Credentials are not granted by the service where the config does not: with an origin that
     /// we name, its `true` would open the user's session. Any other value than `true` says no.
     fn decorate(&self, response: &Response<'_>, edits: &mut Edits<'_>) {

@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::content::has_syntax;
 use crate::mode::ModeSetting;
 use crate::openapi::{
-    BodyInput, BodySchema, Document, DocumentFault, Findings, Input, Match, Settings, UnknownQuery,
+    BodyInput, BodySchema, Document, DocumentFault, Findings, Input, Match, Operation, Settings,
+    UnknownQuery,
 };
 use crate::problem::{Code, Denial, FieldError};
 use crate::protection::{Effects, Outcome, Protection, Request};
@@ -96,6 +97,8 @@ struct RequestSchema {
 enum Scope {
     Nothing,
     Document(Arc<Document>),
+    /// What a document does not mention: each of its operations has a rule of its own.
+    Rest(Arc<Document>),
     /// One operation of a document.
     Operation(Arc<Document>, usize),
     Body(BodySchema),
@@ -111,6 +114,7 @@ impl RequestSchema {
                     BodySchema::read(text).map_err(|faults| fault("body", file, &faults))?;
                 Scope::Body(schema)
             }
+            (None, Some(file)) if context.operations_apart => Scope::Rest(document(file, context)?),
             (None, Some(file)) => Scope::Document(document(file, context)?),
             (None, None) => Scope::Nothing,
         };
@@ -178,6 +182,12 @@ impl Protection for RequestSchema {
                 let beside = format!("{:?} {:?}", self.unknown_routes, self.settings);
                 Some(PolicyHash::of(&[operation, beside.as_bytes()]).to_bytes())
             }
+            Scope::Rest(document) => {
+                let mut known: Vec<_> = document.operations().iter().map(pattern_text).collect();
+                known.sort_unstable();
+                let beside = format!("{:?} {:?}", self.unknown_routes, self.settings);
+                Some(PolicyHash::of(&[known.join("\n").as_bytes(), beside.as_bytes()]).to_bytes())
+            }
             Scope::Nothing | Scope::Body(_) | Scope::Document(_) => None,
         }
     }
@@ -205,7 +215,7 @@ impl Protection for RequestSchema {
             Scope::Operation(document, index) => {
                 self.judge(&document.operations()[*index], request, &mut findings)
             }
-            Scope::Document(document) => {
+            Scope::Document(document) | Scope::Rest(document) => {
                 match document.find(request.method, request.target.path()) {
                     Match::Operation(operation) => self.judge(operation, request, &mut findings),
                     Match::UnknownMethod(_) | Match::UnknownPath
@@ -232,7 +242,7 @@ impl Protection for RequestSchema {
 impl RequestSchema {
     fn judge(
         &self,
-        operation: &crate::openapi::Operation,
+        operation: &Operation,
         request: &Request<'_>,
         findings: &mut Findings,
     ) -> Result<(), Denial> {
@@ -240,6 +250,10 @@ impl RequestSchema {
         operation.judge(&input, self.settings, findings);
         Ok(())
     }
+}
+
+fn pattern_text(operation: &Operation) -> String {
+    operation.pattern().to_string()
 }
 
 fn unknown_method(known: &[Method]) -> Denial {
@@ -374,13 +388,30 @@ paths:
     fn each_operation_is_a_rule_of_its_own() {
         let protect = settings("openapi = \"api.yaml\"");
         let (key, sources) = (InstallKey::new([1; 32]), sources());
-        let context = BuildContext { key: &key, sources: &sources, memory: None };
+        let context =
+            BuildContext { key: &key, sources: &sources, memory: None, operations_apart: false };
         let rules = (ENTRY.operations)(&protect, &context).unwrap();
         let names: Vec<_> = rules.iter().map(|(pattern, _)| pattern.to_string()).collect();
         assert_eq!(names, ["GET /notes", "POST /notes"]);
         let sample = Sample::new("POST", "/notes", &[JSON]).with_body(b"{}");
         assert_eq!(sample.verdict(&*rules[1].1), "schema-mismatch");
         assert!((ENTRY.operations)(&settings(""), &context).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_rest_changes_with_the_routes_alone() {
+        let policy = |document: &str| {
+            let mut sources = sources();
+            sources.insert(Source::File("api.yaml".into()), Ok(document.as_bytes().to_vec()));
+            let (key, protect) = (InstallKey::new([1; 32]), settings("openapi = \"api.yaml\""));
+            let context =
+                BuildContext { key: &key, sources: &sources, memory: None, operations_apart: true };
+            (ENTRY.build)(&protect, &context).unwrap().policy().unwrap()
+        };
+        let of_today = policy(OPENAPI);
+        assert_eq!(policy(&OPENAPI.replace("maxLength: 3", "maxLength: 4")), of_today);
+        assert_ne!(policy(&OPENAPI.replace("/notes:", "/letters:")), of_today);
+        assert_ne!(policy(&OPENAPI.replace("post:", "put:")), of_today);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::field::{FieldText, Switch};
 use super::origin::{is_loopback, split_port};
 use crate::mode::ModeSetting;
 use crate::protection::{
-    Apply, Conflict, Edit, Edits, Effects, Outcome, Protection, Request, Response, Scheme,
+    Apply, Conflict, Decorate, Edit, Edits, Effects, Outcome, Protection, Request, Response, Scheme,
 };
 use crate::quantity::Period;
 use crate::registry::{BuildError, Entry, settings_of};
@@ -233,6 +233,12 @@ impl Protection for SecurityHeaders {
         Outcome::Allow
     }
 
+    fn decorator(&self) -> Option<&dyn Decorate> {
+        Some(self)
+    }
+}
+
+impl Decorate for SecurityHeaders {
     fn decorate(&self, _response: &Response<'_>, edits: &mut Edits<'_>) {
         for (name, value) in &self.fields {
             edits.add(Apply::Enforced, self.conflict, name, value);

@@ -159,8 +159,11 @@ pub(crate) fn try_build_with(
     sources: &Sources,
 ) -> Result<Arc<dyn Protection>, String> {
     let key = InstallKey::new([1; 32]);
-    (entry.build)(protect, &BuildContext { key: &key, memory: None, sources })
-        .map_err(|error| format!("{}: {error}", error.key))
+    (entry.build)(
+        protect,
+        &BuildContext { key: &key, memory: None, operations_apart: false, sources },
+    )
+    .map_err(|error| format!("{}: {error}", error.key))
 }
 
 pub(crate) fn build(entry: &Entry, lines: &str) -> Arc<dyn Protection> {
@@ -194,6 +197,8 @@ pub(crate) fn decorate(
         added.push(format!("{apply:?} {conflict:?} {name}: {}", value.to_str().unwrap()));
     };
     let response = Response { status: StatusCode::OK, headers: &headers, scheme };
-    protection.decorate(&response, &mut Edits::new(&mut sink));
+    if let Some(decorator) = protection.decorator() {
+        decorator.decorate(&response, &mut Edits::new(&mut sink));
+    }
     added
 }

@@ -188,7 +188,7 @@ impl Compiler<'_> {
         let mut list: Vec<(RoutePattern, Operation)> = Vec::new();
         for (position, entry) in REGISTRY.iter().enumerate() {
             let (key, sources) = (&self.ground.key, self.sources);
-            let context = BuildContext { key, sources, memory: None };
+            let context = BuildContext { key, sources, memory: None, operations_apart: false };
             let rules = (entry.operations)(protect, &context).map_err(|error| {
                 anyhow::anyhow!("protect.{}.{}: {error}", entry.name, error.key)
             })?;
@@ -245,7 +245,7 @@ impl Compiler<'_> {
             Some(built) => built,
             None => {
                 let memory = before.and_then(|rule| rule.latest().protection.memory());
-                let protection = self.build(protect, position, memory)?;
+                let protection = self.build(protect, position, memory, route.is_none())?;
                 for notice in protection.notices() {
                     tracing::warn!(rule = %name, "{notice}");
                 }
@@ -264,9 +264,11 @@ impl Compiler<'_> {
         protect: &Protect,
         position: usize,
         memory: Option<Memory>,
+        operations_apart: bool,
     ) -> anyhow::Result<Arc<dyn Protection>> {
         let entry = REGISTRY[position];
-        let context = BuildContext { key: &self.ground.key, sources: self.sources, memory };
+        let (key, sources) = (&self.ground.key, self.sources);
+        let context = BuildContext { key, sources, memory, operations_apart };
         (entry.build)(protect, &context)
             .map_err(|error| anyhow::anyhow!("protect.{}.{}: {error}", entry.name, error.key))
     }
@@ -321,7 +323,8 @@ impl Compiler<'_> {
         let protect = serde_json::json!({ (entry.name): standing.settings });
         let protect: Protect = serde_json::from_value(protect).ok()?;
         let sources = self.sources.fingerprint(&(entry.sources)(&protect));
-        let protection = self.build(&protect, name.protection, None).ok()?;
+        let apart = name.route.is_none();
+        let protection = self.build(&protect, name.protection, None, apart).ok()?;
         let built = Built::new(name, standing.settings.clone(), sources, protection);
         (built.policy == policy).then_some(built)
     }

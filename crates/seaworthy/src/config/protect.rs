@@ -42,6 +42,11 @@ pub(crate) fn check_route(
 
 fn fault_of(entry: &Entry, protect: &Protect, sources: &Sources) -> Option<BuildError> {
     // What is built here is thrown away, so any key serves.
-    let context = BuildContext { key: &InstallKey::new([0; 32]), sources, memory: None };
+    let context = BuildContext {
+        key: &InstallKey::new([0; 32]),
+        sources,
+        memory: None,
+        operations_apart: false,
+    };
     (entry.build)(protect, &context).err()
 }

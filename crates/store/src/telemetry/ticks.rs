@@ -214,6 +214,10 @@ impl Tick {
         seen: Seen,
     ) {
         let of = |applies: bool| if applies { seen.count } else { 0 };
+        let slow = match by.1 {
+            Lane::Current => observation.marks.slow,
+            Lane::Next => observation.marks.next_slow,
+        };
         let enforced = enforced.contains(protection);
         let failed = observation.failure && verdict != Verdict::Deny;
         let counts = Counts {
@@ -225,7 +229,7 @@ impl Tick {
             unidentified: of(!enforced && !observation.client.is_identified()),
             enforced_errors: of(failed && enforced),
             control_errors: of(failed && !enforced && observation.client.is_identified()),
-            slow: of(observation.marks.slow.contains(protection)),
+            slow: of(slow.contains(protection)),
         };
         let rule = self.rules.entry(by).or_default();
         rule.total.add(&counts);
