@@ -11,7 +11,9 @@
 mod commands;
 mod fleet;
 mod journal;
+mod moves;
 mod offline;
+mod replay;
 mod track;
 mod view;
 
@@ -21,17 +23,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use seaworthy_console::control::{self, Done, Refused, RuleStanding};
 use seaworthy_policy::client::ClientKey;
-use seaworthy_policy::evidence::{Lane, RuleEvidence, TickEvidence};
+use seaworthy_policy::evidence::{Lane, TickEvidence};
 use seaworthy_policy::gates::minute::{Minute, Name};
-use seaworthy_policy::gates::{self, GatesConfig, Reading, Verdict, coverage};
-use seaworthy_policy::mode::{Mode, ModeSetting};
+use seaworthy_policy::gates::{self, GatesConfig, Reading, coverage};
+use seaworthy_policy::mode::Mode;
 use seaworthy_policy::names::Names;
 use seaworthy_policy::record::RouteId;
-use seaworthy_policy::rollout::receipt::RECEIPT_VERSION;
-use seaworthy_policy::rollout::{
-    Event, Proposal, Receipt, RolloutConfig, RuleState, Standing, Weighed, propose,
-};
-use seaworthy_store::ledger::LeafRow;
+use seaworthy_policy::rollout::{Event, RolloutConfig, RuleState, Standing};
 use seaworthy_store::telemetry::{FreshEvidence, TelemetryReader};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -40,9 +38,9 @@ pub(super) use self::fleet::{Shared, board};
 pub(super) use self::journal::Journal;
 use self::journal::Note;
 pub(super) use self::offline::{Offline, OfflineError};
+pub(super) use self::replay::{Known, known};
 use self::track::{Clients, LANES, Of, Scale, Track};
-use super::audit::Auditor;
-use super::book::{Book, Changed, NotChanged, Standings};
+use super::book::{Book, Changed};
 use super::compile::Rule;
 
 /// What the pump hands over with each flush.
@@ -107,49 +105,6 @@ pub(super) struct Parts {
     pub(super) shared: Shared,
     /// Told when a rule's next version has taken its place, so that the config is compiled anew.
     pub(super) taken_over: mpsc::Sender<()>,
-}
-
-/// What is known of the processes before this one.
-pub(super) struct Known {
-    pub(super) standings: Standings,
-    /// Whether the last one closed its files.
-    pub(super) was_closed: bool,
-    /// Whether this is all there is: without a ledger nobody knows.
-    pub(super) is_known: bool,
-}
-
-/// Entries of the audit log among which the end of the process before this one is looked for.
-const LEAVES_LOOKED_AT: u32 = 1000;
-
-/// Reads where the rules stood.
-pub(super) async fn known(audit: &Auditor) -> Known {
-    let nothing = Known { standings: Standings::default(), was_closed: true, is_known: false };
-    let Some(ledger) = audit.ledger() else {
-        tracing::error!("without a ledger every rule with mode \"auto\" is in warn");
-        return nothing;
-    };
-    let reader = ledger.reader().clone();
-    let read = tokio::task::spawn_blocking(move || {
-        let standings = Standings::new(reader.standings()?);
-        // What operators have had written since, while there was no gateway, is behind its end.
-        let last = reader.tail(LEAVES_LOOKED_AT)?;
-        let own = last.iter().rev().find(|row| row.leaf.contains(r#""action":"gateway."#));
-        let ended = |row: &LeafRow| row.leaf.contains(r#""action":"gateway.stop""#);
-        // A log with nothing but its key is a new one.
-        let was_closed = reader.summary()?.leaves <= 1 || own.is_some_and(ended);
-        Ok::<_, seaworthy_store::StoreError>(Known { standings, was_closed, is_known: true })
-    });
-    match read.await {
-        Ok(Ok(known)) => known,
-        Ok(Err(error)) => {
-            tracing::error!(%error, "where the rules stood cannot be read: they are in warn");
-            nothing
-        }
-        Err(error) => {
-            tracing::error!(%error, "where the rules stood was not read: they are in warn");
-            nothing
-        }
-    }
 }
 
 /// Messages that wait; the pump waits no longer than it takes to find that there is no room.
@@ -248,12 +203,6 @@ struct Engine {
 
 /// A tick is whole so long after its end; see `Ticks`.
 const LATE_MS: i64 = 2000;
-
-/// What is read of the evidence of before, at most.
-const REPLAYED_MS: i64 = 90 * 24 * 3600 * 1000;
-
-/// Whole ticks after the last loss until a window begins anew.
-const TICKS_AFTER_LOSS: u64 = 30;
 
 impl Engine {
     fn new(parts: Parts, view: watch::Sender<Arc<Vec<RuleStanding>>>) -> Self {
@@ -482,256 +431,6 @@ impl Engine {
         Some((inputs, readings))
     }
 
-    /// Lets every rule fall whose alarm went off; whether there was one.
-    async fn fall(&mut self) -> bool {
-        let alarmed: Vec<_> = self
-            .tracks
-            .iter_mut()
-            .filter_map(|(key, track)| Some((key.clone(), track.alarm.take()?)))
-            .collect();
-        let fell = !alarmed.is_empty();
-        // All of them are in force before any of it waits for the disk.
-        let mut notes = Vec::with_capacity(alarmed.len());
-        for (key, alarm) in alarmed {
-            let event = Event::Fell { cause: alarm.sentence.clone() };
-            let (inputs, readings) = self.read(&key).unzip();
-            // A version that has just taken the place of the present one falls as that.
-            let changed = match self.book.change(&key.0, key.1, &event, None) {
-                Err(NotChanged::Overtaken) => self.book.change(&key.0, Lane::Current, &event, None),
-                done => done,
-            };
-            match changed {
-                Ok(changed) => {
-                    tracing::warn!(rule = key.0, "{}", alarm.sentence);
-                    self.shared.publish(&changed);
-                    self.took_over(&changed);
-                    let receipt = self.receipt(
-                        &key,
-                        &changed,
-                        event,
-                        "gateway",
-                        inputs,
-                        readings,
-                        Some(alarm),
-                    );
-                    notes.push(Note::demoted(changed, receipt, "gateway"));
-                }
-                Err(error) => tracing::error!(rule = key.0, %error, "it did not fall"),
-            }
-        }
-        if fell {
-            self.journal.note(notes);
-            self.journal.write().await;
-        }
-        fell
-    }
-
-    /// What is written of an alert's effect.
-    fn alerted(&mut self, happening: Happening) -> Note {
-        let Happening { changed, lane, event, actor, delivery } = happening;
-        self.shared.publish(&changed);
-        self.took_over(&changed);
-        let key = (changed.rule.clone(), lane);
-        let (inputs, readings) = self.read(&key).unzip();
-        let receipt = self.receipt(&key, &changed, event, &actor, inputs, readings, None);
-        Note::alerted(changed, lane, receipt, &actor, delivery)
-    }
-
-    /// Has the config compiled anew where a next version has taken the present one's place.
-    fn took_over(&self, changed: &Changed) {
-        if changed.took_over() && self.taken_over.try_send(()).is_err() {
-            tracing::debug!("the config is compiled anew already");
-        }
-    }
-
-    /// Promotes every rule that its gates let climb.
-    async fn promote(&mut self) {
-        if !self.journal.leads() || !self.shared.leads() {
-            return;
-        }
-        let now_unix_ms = self.book.now_unix_ms();
-        let standings = self.book.standings();
-        for rule in self.book.rules() {
-            if rule.setting != ModeSetting::Auto {
-                continue;
-            }
-            let name = rule.name.to_string();
-            let Some(standing) = standings.get(&name) else { continue };
-            for lane in LANES {
-                let Some(state) = state_of(&rule, standing, lane) else { continue };
-                // What is to be replaced climbs no further.
-                if lane == Lane::Current && standing.next.is_some() {
-                    continue;
-                }
-                let key = (name.clone(), lane);
-                let Some((inputs, readings)) = self.read(&key) else { continue };
-                let weighed = weigh(&readings);
-                let proposal = propose(&self.rollout, rule.setting, state, weighed, now_unix_ms);
-                let Proposal::Promote { to } = proposal else { continue };
-                let event = Event::Promoted { to };
-                self.climb(&key, standing, state, event, (inputs, readings), now_unix_ms).await;
-            }
-        }
-    }
-
-    /// Writes a promotion down, then puts it in force, if nothing has happened in between.
-    async fn climb(
-        &mut self,
-        key: &(String, Lane),
-        standing: &Standing,
-        state: &RuleState,
-        event: Event,
-        (inputs, readings): (gates::Inputs, Vec<Reading>),
-        now_unix_ms: i64,
-    ) {
-        let Some(mut after) = standing.after(key.1, &event, &self.rollout, now_unix_ms) else {
-            return;
-        };
-        after.revision = standing.revision + 1;
-        let changed =
-            Changed { rule: key.0.clone(), before: Some(standing.clone()), after, now_unix_ms };
-        let (some_inputs, some_readings) = (Some(inputs), Some(readings));
-        let receipt =
-            self.receipt(key, &changed, event.clone(), "gateway", some_inputs, some_readings, None);
-        let note = Note::promoted(changed, receipt, "gateway", self.tracks.get(key));
-        if let Err(error) = self.journal.commit(note).await {
-            tracing::error!(rule = key.0, %error, "a promotion waits for the ledger");
-            return;
-        }
-        match self.book.change_at(&key.0, key.1, &event, Some(state.epoch), now_unix_ms) {
-            Ok(changed) => {
-                tracing::info!(rule = key.0, mode = %changed.mode(key.1), "every gate passed");
-                self.shared.publish(&changed);
-                self.took_over(&changed);
-            }
-            // A demotion came first. It is written after this, and its epoch is the later one.
-            Err(error) => tracing::warn!(rule = key.0, %error, "a promotion was overtaken"),
-        }
-    }
-
-    /// Begins windows anew that have lost something, once nothing more is lost.
-    fn heal(&mut self) {
-        let Some(newest) = self.newest else { return };
-        let mut healed = Vec::new();
-        for (key, track) in &mut self.tracks {
-            let inputs = track.inputs(newest, coverage::Input::default());
-            let lost = &inputs.completeness;
-            let is_old = lost.since.is_some_and(|since| newest.since(since) >= TICKS_AFTER_LOSS);
-            if !lost.is_complete() && is_old {
-                healed.push(key.clone());
-            }
-        }
-        for (rule, lane) in healed {
-            self.restart_window(&rule, lane, "records were lost in the window before");
-        }
-    }
-
-    fn restart_windows(&mut self, reason: &str) {
-        for rule in self.book.rules() {
-            for lane in LANES {
-                self.restart_window(&rule.name.to_string(), lane, reason);
-            }
-        }
-    }
-
-    fn restart_window(&mut self, rule: &str, lane: Lane, reason: &str) {
-        let event = Event::WindowRestarted { reason: reason.to_owned() };
-        match self.book.change(rule, lane, &event, None) {
-            Ok(changed) => self.journal.note(vec![Note::state(changed)]),
-            Err(NotChanged::Overtaken | NotChanged::NoSuchRule(_)) => {}
-        }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "a receipt is of all of this")]
-    fn receipt(
-        &self,
-        key: &(String, Lane),
-        changed: &Changed,
-        event: Event,
-        actor: &str,
-        inputs: Option<gates::Inputs>,
-        readings: Option<Vec<Reading>>,
-        alarm: Option<gates::alarm::Alarm>,
-    ) -> Option<Receipt> {
-        let before = changed.before.as_ref()?.lane(key.1)?.clone();
-        let after = before.after(&event, &self.rollout, changed.now_unix_ms);
-        let rules = self.book.rules();
-        let rule = rules.iter().find(|rule| rule.name.to_string() == key.0)?;
-        let receipt = Receipt {
-            v: RECEIPT_VERSION,
-            program: format!("seaworthy {}", env!("CARGO_PKG_VERSION")),
-            rule: key.0.clone(),
-            lane: key.1,
-            actor: actor.to_owned(),
-            at_unix_ms: changed.now_unix_ms,
-            event,
-            before,
-            after,
-            setting: rule.setting,
-            rollout: self.rollout.clone(),
-            gates: self.gates.clone(),
-            readings: readings.unwrap_or_default(),
-            inputs,
-            alarm,
-            alpha_spent: None,
-            clients_digest: None,
-            digest: String::new(),
-        };
-        Some(receipt.seal())
-    }
-
-    /// Takes up the evidence that the processes before this one have written down.
-    fn replay(&mut self, reader: &TelemetryReader) -> Result<(), seaworthy_store::StoreError> {
-        self.follow();
-        let Some(since) = self.tracks.values().map(|track| track.of.window_unix_ms).min() else {
-            return Ok(());
-        };
-        const WEEK_MS: i64 = 7 * 24 * 3600 * 1000;
-        let now = self.book.now_unix_ms();
-        let since = since.max(now - REPLAYED_MS);
-        self.name_waived();
-        let gaps: BTreeMap<i64, u64> = reader.evidence_gaps(since)?.into_iter().collect();
-        let mut ticks: BTreeMap<Minute, BTreeMap<(String, Lane), RuleEvidence>> = BTreeMap::new();
-        for stored in reader.evidence(since)? {
-            let tick = ticks.entry(self.scale.minute(stored.start_unix_ms)).or_default();
-            tick.insert((stored.rule, stored.lane), stored.evidence);
-        }
-        // The tick in which this process began is not whole, and those before in which there was
-        // nothing are: what was not there to be asked was not asked.
-        let present = self.scale.minute(now);
-        for minute in (self.scale.minute(since).0..=present.0).map(Minute) {
-            // The clock may have been set back since: what comes from the future is not taken.
-            let stored = ticks.remove(&minute).filter(|_| minute < present).unwrap_or_default();
-            let dropped = gaps.get(&(minute.0 * self.scale.tick_ms)).copied().unwrap_or(0);
-            for (key, track) in &mut self.tracks {
-                track.tick(minute, stored.get(key), dropped, &mut self.clients);
-            }
-        }
-        for pair in reader.pairs(now - WEEK_MS)? {
-            let route =
-                pair.route.as_deref().map_or(RouteId(0), |name| self.names.intern_route(name));
-            if let Some(client) = pair.client {
-                self.clients.name(client, "");
-            }
-            let minute = self.scale.minute(pair.day_unix_ms);
-            let requests = u32::try_from(pair.requests).unwrap_or(u32::MAX);
-            self.visit(minute, pair.client, route, requests, Some(pair.last_unix_ms));
-        }
-        self.newest = Some(present);
-        // Nobody saw the time until now green.
-        for track in self.tracks.values_mut() {
-            track.interrupted();
-        }
-        Ok(())
-    }
-
-    /// Calls clients what their waivers call them.
-    fn name_waived(&mut self) {
-        for waiver in self.journal.all_waivers() {
-            self.clients.waived(&waiver.client);
-        }
-    }
-
     /// Publishes where everything stands.
     fn show(&mut self) {
         let view = self.standings_now();
@@ -747,9 +446,4 @@ fn state_of<'s>(rule: &Rule, standing: &'s Standing, lane: Lane) -> Option<&'s R
     };
     let state = standing.of(built.policy)?;
     (state.mode != Mode::Off).then_some(state)
-}
-
-fn weigh(readings: &[Reading]) -> Weighed<'_> {
-    let passed = readings.iter().filter(|reading| reading.verdict == Verdict::Pass).count();
-    Weighed { passed, of: readings.len(), alarm: None }
 }

@@ -18,7 +18,8 @@ use seaworthy_policy::rollout::{Event, PolicyHash, RuleState, Standing};
 use seaworthy_store::fleet::{Fleet, FleetError, FleetView, Published};
 use tokio::sync::watch;
 
-use super::{Engine, Note};
+use super::Engine;
+use super::journal::Note;
 use crate::app::book::{Changed, Standings};
 
 /// What the cause of an alert's demotion begins with.

@@ -6,7 +6,8 @@ use seaworthy_policy::gates::Verdict;
 use seaworthy_policy::mode::Mode;
 use seaworthy_policy::rollout::{Proposal, RuleState, Stay, propose};
 
-use super::{Engine, LANES, state_of, weigh};
+use super::moves::weigh;
+use super::{Engine, LANES, state_of};
 use crate::app::compile::Rule;
 
 impl Engine {

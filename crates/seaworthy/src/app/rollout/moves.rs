@@ -1,0 +1,225 @@
+//! What moves a rule: an alarm takes it down, its gates let it climb, and a window that has lost
+//! something begins anew.
+//!
+//! 1. A fall is in force before it is written down; a promotion is written down before it is in
+//!    force, and is in force only if nothing has happened to the rule in between.
+//! 2. A window with a loss is no evidence. It begins anew once nothing has been lost for a while.
+
+use seaworthy_policy::evidence::Lane;
+use seaworthy_policy::gates::{self, Reading, Verdict, coverage};
+use seaworthy_policy::mode::ModeSetting;
+use seaworthy_policy::rollout::receipt::RECEIPT_VERSION;
+use seaworthy_policy::rollout::{Event, Proposal, Receipt, RuleState, Standing, Weighed, propose};
+
+use super::journal::Note;
+use super::{Engine, Happening, LANES, state_of};
+use crate::app::book::{Changed, NotChanged};
+
+/// Whole ticks after the last loss until a window begins anew.
+const TICKS_AFTER_LOSS: u64 = 30;
+
+impl Engine {
+    /// Lets every rule fall whose alarm went off; whether there was one.
+    pub(super) async fn fall(&mut self) -> bool {
+        let alarmed: Vec<_> = self
+            .tracks
+            .iter_mut()
+            .filter_map(|(key, track)| Some((key.clone(), track.alarm.take()?)))
+            .collect();
+        let fell = !alarmed.is_empty();
+        // All of them are in force before any of it waits for the disk.
+        let mut notes = Vec::with_capacity(alarmed.len());
+        for (key, alarm) in alarmed {
+            let event = Event::Fell { cause: alarm.sentence.clone() };
+            let (inputs, readings) = self.read(&key).unzip();
+            // A version that has just taken the place of the present one falls as that.
+            let changed = match self.book.change(&key.0, key.1, &event, None) {
+                Err(NotChanged::Overtaken) => self.book.change(&key.0, Lane::Current, &event, None),
+                done => done,
+            };
+            match changed {
+                Ok(changed) => {
+                    tracing::warn!(rule = key.0, "{}", alarm.sentence);
+                    self.shared.publish(&changed);
+                    self.took_over(&changed);
+                    let receipt = self.receipt(
+                        &key,
+                        &changed,
+                        event,
+                        "gateway",
+                        inputs,
+                        readings,
+                        Some(alarm),
+                    );
+                    notes.push(Note::demoted(changed, receipt, "gateway"));
+                }
+                Err(error) => tracing::error!(rule = key.0, %error, "it did not fall"),
+            }
+        }
+        if fell {
+            self.journal.note(notes);
+            self.journal.write().await;
+        }
+        fell
+    }
+
+    /// What is written of an alert's effect.
+    pub(super) fn alerted(&mut self, happening: Happening) -> Note {
+        let Happening { changed, lane, event, actor, delivery } = happening;
+        self.shared.publish(&changed);
+        self.took_over(&changed);
+        let key = (changed.rule.clone(), lane);
+        let (inputs, readings) = self.read(&key).unzip();
+        let receipt = self.receipt(&key, &changed, event, &actor, inputs, readings, None);
+        Note::alerted(changed, lane, receipt, &actor, delivery)
+    }
+
+    /// Has the config compiled anew where a next version has taken the present one's place.
+    pub(super) fn took_over(&self, changed: &Changed) {
+        if changed.took_over() && self.taken_over.try_send(()).is_err() {
+            tracing::debug!("the config is compiled anew already");
+        }
+    }
+
+    /// Promotes every rule that its gates let climb.
+    pub(super) async fn promote(&mut self) {
+        if !self.journal.leads() || !self.shared.leads() {
+            return;
+        }
+        let now_unix_ms = self.book.now_unix_ms();
+        let standings = self.book.standings();
+        for rule in self.book.rules() {
+            if rule.setting != ModeSetting::Auto {
+                continue;
+            }
+            let name = rule.name.to_string();
+            let Some(standing) = standings.get(&name) else { continue };
+            for lane in LANES {
+                let Some(state) = state_of(&rule, standing, lane) else { continue };
+                // What is to be replaced climbs no further.
+                if lane == Lane::Current && standing.next.is_some() {
+                    continue;
+                }
+                let key = (name.clone(), lane);
+                let Some((inputs, readings)) = self.read(&key) else { continue };
+                let weighed = weigh(&readings);
+                let proposal = propose(&self.rollout, rule.setting, state, weighed, now_unix_ms);
+                let Proposal::Promote { to } = proposal else { continue };
+                let event = Event::Promoted { to };
+                self.climb(&key, standing, state, event, (inputs, readings), now_unix_ms).await;
+            }
+        }
+    }
+
+    /// Writes a promotion down, then puts it in force, if nothing has happened in between.
+    async fn climb(
+        &mut self,
+        key: &(String, Lane),
+        standing: &Standing,
+        state: &RuleState,
+        event: Event,
+        (inputs, readings): (gates::Inputs, Vec<Reading>),
+        now_unix_ms: i64,
+    ) {
+        let Some(mut after) = standing.after(key.1, &event, &self.rollout, now_unix_ms) else {
+            return;
+        };
+        after.revision = standing.revision + 1;
+        let changed =
+            Changed { rule: key.0.clone(), before: Some(standing.clone()), after, now_unix_ms };
+        let (some_inputs, some_readings) = (Some(inputs), Some(readings));
+        let receipt =
+            self.receipt(key, &changed, event.clone(), "gateway", some_inputs, some_readings, None);
+        let note = Note::promoted(changed, receipt, "gateway", self.tracks.get(key));
+        if let Err(error) = self.journal.commit(note).await {
+            tracing::error!(rule = key.0, %error, "a promotion waits for the ledger");
+            return;
+        }
+        match self.book.change_at(&key.0, key.1, &event, Some(state.epoch), now_unix_ms) {
+            Ok(changed) => {
+                tracing::info!(rule = key.0, mode = %changed.mode(key.1), "every gate passed");
+                self.shared.publish(&changed);
+                self.took_over(&changed);
+            }
+            // A demotion came first. It is written after this, and its epoch is the later one.
+            Err(error) => tracing::warn!(rule = key.0, %error, "a promotion was overtaken"),
+        }
+    }
+
+    /// Begins windows anew that have lost something, once nothing more is lost.
+    pub(super) fn heal(&mut self) {
+        let Some(newest) = self.newest else { return };
+        let mut healed = Vec::new();
+        for (key, track) in &mut self.tracks {
+            let inputs = track.inputs(newest, coverage::Input::default());
+            let lost = &inputs.completeness;
+            let is_old = lost.since.is_some_and(|since| newest.since(since) >= TICKS_AFTER_LOSS);
+            if !lost.is_complete() && is_old {
+                healed.push(key.clone());
+            }
+        }
+        for (rule, lane) in healed {
+            self.restart_window(&rule, lane, "records were lost in the window before");
+        }
+    }
+
+    pub(super) fn restart_windows(&mut self, reason: &str) {
+        for rule in self.book.rules() {
+            for lane in LANES {
+                self.restart_window(&rule.name.to_string(), lane, reason);
+            }
+        }
+    }
+
+    pub(super) fn restart_window(&mut self, rule: &str, lane: Lane, reason: &str) {
+        let event = Event::WindowRestarted { reason: reason.to_owned() };
+        match self.book.change(rule, lane, &event, None) {
+            Ok(changed) => self.journal.note(vec![Note::state(changed)]),
+            Err(NotChanged::Overtaken | NotChanged::NoSuchRule(_)) => {}
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a receipt is of all of this")]
+    pub(super) fn receipt(
+        &self,
+        key: &(String, Lane),
+        changed: &Changed,
+        event: Event,
+        actor: &str,
+        inputs: Option<gates::Inputs>,
+        readings: Option<Vec<Reading>>,
+        alarm: Option<gates::alarm::Alarm>,
+    ) -> Option<Receipt> {
+        let before = changed.before.as_ref()?.lane(key.1)?.clone();
+        let after = before.after(&event, &self.rollout, changed.now_unix_ms);
+        let rules = self.book.rules();
+        let rule = rules.iter().find(|rule| rule.name.to_string() == key.0)?;
+        let receipt = Receipt {
+            v: RECEIPT_VERSION,
+            program: format!("seaworthy {}", env!("CARGO_PKG_VERSION")),
+            rule: key.0.clone(),
+            lane: key.1,
+            actor: actor.to_owned(),
+            at_unix_ms: changed.now_unix_ms,
+            event,
+            before,
+            after,
+            setting: rule.setting,
+            rollout: self.rollout.clone(),
+            gates: self.gates.clone(),
+            readings: readings.unwrap_or_default(),
+            inputs,
+            alarm,
+            alpha_spent: None,
+            clients_digest: None,
+            digest: String::new(),
+        };
+        Some(receipt.seal())
+    }
+}
+
+/// What the gates say, in numbers.
+pub(super) fn weigh(readings: &[Reading]) -> Weighed<'_> {
+    let passed = readings.iter().filter(|reading| reading.verdict == Verdict::Pass).count();
+    Weighed { passed, of: readings.len(), alarm: None }
+}

@@ -1,0 +1,121 @@
+//! What the processes before this one have left: where the rules stood, and the evidence that was
+//! written down.
+//!
+//! 1. Where the rules stood is of the ledger. Without it nobody knows, and every rule is in `warn`.
+//! 2. Evidence is of the telemetry, tick by tick, with the gaps that were written beside it. What
+//!    comes from the future is not taken, and nobody saw the time in between green.
+
+use std::collections::BTreeMap;
+
+use seaworthy_policy::evidence::{Lane, RuleEvidence};
+use seaworthy_policy::gates::minute::Minute;
+use seaworthy_policy::record::RouteId;
+use seaworthy_store::ledger::LeafRow;
+use seaworthy_store::telemetry::TelemetryReader;
+
+use super::Engine;
+use crate::app::audit::Auditor;
+use crate::app::book::Standings;
+
+/// What is known of the processes before this one.
+pub(in crate::app) struct Known {
+    pub(in crate::app) standings: Standings,
+    /// Whether the last one closed its files.
+    pub(in crate::app) was_closed: bool,
+    /// Whether this is all there is: without a ledger nobody knows.
+    pub(in crate::app) is_known: bool,
+}
+
+/// Entries of the audit log among which the end of the process before this one is looked for.
+const LEAVES_LOOKED_AT: u32 = 1000;
+
+/// Reads where the rules stood.
+pub(in crate::app) async fn known(audit: &Auditor) -> Known {
+    let nothing = Known { standings: Standings::default(), was_closed: true, is_known: false };
+    let Some(ledger) = audit.ledger() else {
+        tracing::error!("without a ledger every rule with mode \"auto\" is in warn");
+        return nothing;
+    };
+    let reader = ledger.reader().clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let standings = Standings::new(reader.standings()?);
+        // What operators have had written since, while there was no gateway, is behind its end.
+        let last = reader.tail(LEAVES_LOOKED_AT)?;
+        let own = last.iter().rev().find(|row| row.leaf.contains(r#""action":"gateway."#));
+        let ended = |row: &LeafRow| row.leaf.contains(r#""action":"gateway.stop""#);
+        // A log with nothing but its key is a new one.
+        let was_closed = reader.summary()?.leaves <= 1 || own.is_some_and(ended);
+        Ok::<_, seaworthy_store::StoreError>(Known { standings, was_closed, is_known: true })
+    });
+    match read.await {
+        Ok(Ok(known)) => known,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "where the rules stood cannot be read: they are in warn");
+            nothing
+        }
+        Err(error) => {
+            tracing::error!(%error, "where the rules stood was not read: they are in warn");
+            nothing
+        }
+    }
+}
+
+/// What is read of the evidence of before, at most.
+const REPLAYED_MS: i64 = 90 * 24 * 3600 * 1000;
+
+impl Engine {
+    /// Takes up the evidence that the processes before this one have written down.
+    pub(super) fn replay(
+        &mut self,
+        reader: &TelemetryReader,
+    ) -> Result<(), seaworthy_store::StoreError> {
+        self.follow();
+        let Some(since) = self.tracks.values().map(|track| track.of.window_unix_ms).min() else {
+            return Ok(());
+        };
+        const WEEK_MS: i64 = 7 * 24 * 3600 * 1000;
+        let now = self.book.now_unix_ms();
+        let since = since.max(now - REPLAYED_MS);
+        self.name_waived();
+        let gaps: BTreeMap<i64, u64> = reader.evidence_gaps(since)?.into_iter().collect();
+        let mut ticks: BTreeMap<Minute, BTreeMap<(String, Lane), RuleEvidence>> = BTreeMap::new();
+        for stored in reader.evidence(since)? {
+            let tick = ticks.entry(self.scale.minute(stored.start_unix_ms)).or_default();
+            tick.insert((stored.rule, stored.lane), stored.evidence);
+        }
+        // The tick in which this process began is not whole, and those before in which there was
+        // nothing are: what was not there to be asked was not asked.
+        let present = self.scale.minute(now);
+        for minute in (self.scale.minute(since).0..=present.0).map(Minute) {
+            // The clock may have been set back since: what comes from the future is not taken.
+            let stored = ticks.remove(&minute).filter(|_| minute < present).unwrap_or_default();
+            let dropped = gaps.get(&(minute.0 * self.scale.tick_ms)).copied().unwrap_or(0);
+            for (key, track) in &mut self.tracks {
+                track.tick(minute, stored.get(key), dropped, &mut self.clients);
+            }
+        }
+        for pair in reader.pairs(now - WEEK_MS)? {
+            let route =
+                pair.route.as_deref().map_or(RouteId(0), |name| self.names.intern_route(name));
+            if let Some(client) = pair.client {
+                self.clients.name(client, "");
+            }
+            let minute = self.scale.minute(pair.day_unix_ms);
+            let requests = u32::try_from(pair.requests).unwrap_or(u32::MAX);
+            self.visit(minute, pair.client, route, requests, Some(pair.last_unix_ms));
+        }
+        self.newest = Some(present);
+        // Nobody saw the time until now green.
+        for track in self.tracks.values_mut() {
+            track.interrupted();
+        }
+        Ok(())
+    }
+
+    /// Calls clients what their waivers call them.
+    pub(super) fn name_waived(&mut self) {
+        for waiver in self.journal.all_waivers() {
+            self.clients.waived(&waiver.client);
+        }
+    }
+}
