@@ -29,6 +29,9 @@ use crate::config::{self, Config, Fetched, Inputs};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// How long after a take-over that could not be compiled it is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
 /// What reloads the config. Clones share everything.
 #[derive(Clone)]
 pub(super) struct Reloader {
@@ -200,29 +203,36 @@ impl Reloader {
         Ok(())
     }
 
-    /// Compiles the config in force anew whenever the next version of a rule has taken its place.
+    /// Compiles the config in force anew whenever the next version of a rule has taken its place,
+    /// again and again until it can be.
     pub(super) async fn follow_take_overs(self, mut take_overs: mpsc::Receiver<()>) {
-        while take_overs.recv().await.is_some() {
-            let shared = &self.shared;
-            let _turn = shared.turn.lock().await;
-            let (config, fetched) = {
-                let state = shared.state();
-                (state.config.clone(), state.fetched.clone())
-            };
-            let swapped = self.swap(Why::TakeOver, move || Ok((config, fetched))).await;
-            let change = match swapped {
-                Ok((rules, generation)) => Change::Config { rules, generation },
-                Err(fault) => {
-                    tracing::error!(
-                        "a rule's next version is in force beside the old one: {fault}"
-                    );
-                    continue;
-                }
-            };
-            if shared.told.changes.send(change).await.is_err() {
-                tracing::debug!("nobody shows the change");
+        let mut fault = None;
+        loop {
+            tokio::select! {
+                told = take_overs.recv() => if told.is_none() { return },
+                () = tokio::time::sleep(RETRY_EVERY), if fault.is_some() => {}
             }
+            let failed = self.take_over().await.err();
+            // What stays as it was has been said.
+            if let Some(new) = failed.as_ref().filter(|_| failed != fault) {
+                tracing::error!("a rule's next version is in force beside the old one: {new}");
+            }
+            fault = failed;
         }
+    }
+
+    async fn take_over(&self) -> Result<(), String> {
+        let shared = &self.shared;
+        let _turn = shared.turn.lock().await;
+        let (config, fetched) = {
+            let state = shared.state();
+            (state.config.clone(), state.fetched.clone())
+        };
+        let (rules, generation) = self.swap(Why::TakeOver, move || Ok((config, fetched))).await?;
+        if shared.told.changes.send(Change::Config { rules, generation }).await.is_err() {
+            tracing::debug!("nobody shows the change");
+        }
+        Ok(())
     }
 
     /// Puts what `load` gives in force.
