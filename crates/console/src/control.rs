@@ -83,7 +83,13 @@ pub enum Command {
     },
     /// One step up, whatever the gates say; where steps need approval and the gates do not pass
     /// yet, the approval.
-    Promote {},
+    Promote {
+        /// The epoch of the version that is tried, as whoever asks has seen it: with another one it
+        /// is refused, so that of two who want the same step only one is heard. `None` takes the
+        /// step above wherever the rule is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        epoch: Option<u64>,
+    },
     /// Down to `warn`, at once, and held.
     Demote {},
     /// Keeps it where it is, for a time or until it is released.
@@ -172,7 +178,8 @@ mod tests {
         let client = "bearer:0123456789abcdef".to_owned();
         for (command, fields) in [
             (Command::Set { mode: Mode::Warn }, r#""command":"set","mode":"warn""#),
-            (Command::Promote {}, r#""command":"promote""#),
+            (Command::Promote { epoch: None }, r#""command":"promote""#),
+            (Command::Promote { epoch: Some(7) }, r#""command":"promote","epoch":7"#),
             (Command::Demote {}, r#""command":"demote""#),
             (Command::Hold { until_unix_ms: None }, r#""command":"hold","until_unix_ms":null"#),
             (Command::Release {}, r#""command":"release""#),

@@ -11,6 +11,11 @@
 //!    of its policy and each window that had to be begun anew. Attempt `k` has to be convinced by so much more, see the gates.
 //! 5. Evidence counts from a little after a change: until every worker has the new mode and the
 //!    records of the old one are counted.
+//! 6. Epochs count the changes of a rule, whichever of its versions they are of; versions count the
+//!    policies that it was ever judged by. Neither number is given twice.
+//! 7. The clock may have been set back since a state was written. What lies further ahead than a
+//!    change made now would put it is brought back, or the rule would wait for a time that was never
+//!    meant.
 //!
 //! Everything here is pure: a state and an event make the next state, so that a receipt can be
 //! checked by anyone who has it.
@@ -203,7 +208,7 @@ pub struct RuleState {
     pub version: u32,
     pub policy: PolicyHash,
     pub mode: Mode,
-    /// Grows with each change of the rule's mode; the later change wins everywhere.
+    /// Grows with each change of the rule, see [`Standing::epoch`]; the later change wins everywhere.
     pub epoch: u64,
     /// When the mode was last changed.
     pub since_unix_ms: i64,
@@ -229,11 +234,49 @@ pub struct Standing {
     /// Counts the changes of all of this, so that what is written late undoes nothing.
     #[serde(default)]
     pub revision: u64,
+    /// The newest number of a version that was given, so that one which was taken back leaves its
+    /// number to no other. Standings from before it was counted have 0.
+    #[serde(default)]
+    pub versions: u32,
 }
 
 impl Standing {
     pub fn new(policy: PolicyHash, settings: serde_json::Value, now_unix_ms: i64) -> Self {
-        Self { current: RuleState::new(policy, now_unix_ms), next: None, settings, revision: 0 }
+        let current = RuleState::new(policy, now_unix_ms);
+        let versions = current.version;
+        Self { current, next: None, settings, revision: 0, versions }
+    }
+
+    /// The epoch of the newest change, whichever version it was of.
+    pub fn epoch(&self) -> u64 {
+        self.next.as_ref().map_or(0, |next| next.epoch).max(self.current.epoch)
+    }
+
+    /// A version as the next change finds it: with the epoch of the rule, so that the epochs of all
+    /// changes of the rule have one order.
+    pub fn before(&self, lane: Lane) -> Option<RuleState> {
+        let epoch = self.epoch();
+        self.lane(lane).map(|state| RuleState { epoch, ..state.clone() })
+    }
+
+    /// The same rule with the numbers of a change of one of its versions, where that change is
+    /// written down and not made yet: whatever happens to the rule meanwhile has later ones.
+    #[must_use]
+    pub fn reserved(&self, lane: Lane) -> Self {
+        let mut standing = self.clone();
+        let epoch = self.epoch().saturating_add(1);
+        match (lane, &mut standing.next) {
+            (Lane::Next, Some(next)) => next.epoch = epoch,
+            (Lane::Next, None) | (Lane::Current, _) => standing.current.epoch = epoch,
+        }
+        standing.revision = self.revision.saturating_add(1);
+        standing
+    }
+
+    /// The newest number of a version that was given.
+    fn newest_version(&self) -> u32 {
+        let next = self.next.as_ref().map_or(0, |next| next.version);
+        self.versions.max(self.current.version).max(next)
     }
 
     /// Whether `current` stays in force beside the settings of `policy`.
@@ -266,7 +309,7 @@ impl Standing {
         config: &RolloutConfig,
         now_unix_ms: i64,
     ) -> Option<Self> {
-        let state = self.lane(lane)?.after(event, config, now_unix_ms);
+        let state = self.before(lane)?.after(event, config, now_unix_ms);
         let mut standing = self.clone();
         match lane {
             Lane::Current => {
@@ -320,24 +363,31 @@ impl Standing {
         let mut standing = self.clone();
         let changed = Event::PolicyChanged { policy };
         if self.current.policy == policy {
+            standing.versions = self.newest_version();
             standing.next = None;
             standing.current.attempts = self.tries();
             standing.settings.clone_from(settings);
         } else if self.outlasts(policy) && kept {
             if self.next.as_ref().is_none_or(|next| next.policy != policy) {
                 // It starts from the bottom, and each step is another attempt.
-                let tried = self.next.as_ref().unwrap_or(&self.current);
                 let mut next = RuleState::new(policy, now_unix_ms);
-                next.version = tried.version;
+                next.version = self.newest_version();
                 next.attempts = self.tries();
-                let mut next = next.after(&changed, config, now_unix_ms);
                 // Later than whatever was decided of the version that it replaces.
-                next.epoch = self.current.epoch.max(tried.epoch).saturating_add(1);
+                next.epoch = self.epoch();
+                let next = next.after(&changed, config, now_unix_ms);
+                standing.versions = next.version;
                 standing.next = Some(next);
             }
         } else {
             standing.next = None;
             standing.current.attempts = self.tries();
+            // It has its number already where it was judged beside the present one.
+            let beside = self.next.as_ref().filter(|next| next.policy == policy);
+            let number =
+                beside.map_or(self.newest_version(), |next| next.version.saturating_sub(1));
+            standing.current.version = number;
+            standing.current.epoch = self.epoch();
             standing.settings.clone_from(settings);
             if self.outlasts(policy) {
                 let reason = "its settings are others, and those that had earned it are gone";
@@ -345,8 +395,24 @@ impl Standing {
                 standing.current = standing.current.after(&warn, config, now_unix_ms);
             }
             standing.current = standing.current.after(&changed, config, now_unix_ms);
+            standing.versions = self.newest_version().max(standing.current.version);
         }
         standing
+    }
+
+    /// The same rule at `now`, where it was written by a clock that was ahead; `None` where it was
+    /// not.
+    #[must_use]
+    pub fn brought_back(&self, config: &RolloutConfig, now_unix_ms: i64) -> Option<Self> {
+        let current = self.current.brought_back(config, now_unix_ms);
+        let next = self.next.as_ref().and_then(|next| next.brought_back(config, now_unix_ms));
+        if current.is_none() && next.is_none() {
+            return None;
+        }
+        let mut standing = self.clone();
+        standing.current = current.unwrap_or(standing.current);
+        standing.next = next.or(standing.next);
+        Some(standing)
     }
 }
 
@@ -535,6 +601,24 @@ impl RuleState {
         }
         next.epoch = next.epoch.saturating_add(1);
         next
+    }
+
+    /// The state at `now`, where it was written by a clock that was ahead; `None` where it was not.
+    /// An operator's hold stays: any time may have been meant.
+    fn brought_back(&self, config: &RolloutConfig, now_unix_ms: i64) -> Option<Self> {
+        let mut back = self.clone();
+        back.since_unix_ms = self.since_unix_ms.min(now_unix_ms);
+        let settled = now_unix_ms.saturating_add(millis(config.settle));
+        if self.window_unix_ms > settled {
+            back.window_unix_ms = settled;
+            // It may have been looked at by that clock: another window is another chance.
+            back.count_attempt(config);
+        }
+        let until = now_unix_ms.saturating_add(millis(config.hold_after_fall));
+        if let Some(hold) = back.hold.as_mut().filter(|hold| hold.after_fall) {
+            hold.until_unix_ms = hold.until_unix_ms.map(|known| known.min(until));
+        }
+        (back != *self).then(|| Self { epoch: self.epoch.saturating_add(1), ..back })
     }
 
     fn turn(&mut self, mode: Mode, config: &RolloutConfig, now_unix_ms: i64) {

@@ -109,7 +109,8 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
     let audit = Auditor::start(dir).await;
     let in_force = ConfigText::of(&config, &key);
     let ground = Ground { names: Arc::clone(&names), pseudonym: pseudonym(&key), key };
-    let Known { standings, was_closed, is_known } = rollout::known(&audit).await;
+    let Known { mut standings, was_closed, is_known } = rollout::known(&audit).await;
+    let brought_back = standings.bring_back(&config.rollout, clock.unix_ms(clock.now()));
     let compiled = compile::compile(&config, &ground, &standings, None)?;
     let options = GatewayOptions { addr: config.listen.addr, workers: workers(&config) };
     let (gateway, evidence) = Gateway::start(options, compiled.snapshot, clock)
@@ -132,6 +133,7 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
         journal: Journal::open(audit.clone(), is_known),
         shared: rollout::Shared::of(fleet.clone()),
         reader: telemetry.reader().clone(),
+        brought_back,
         changed,
         was_closed,
         taken_over,

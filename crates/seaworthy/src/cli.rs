@@ -99,7 +99,7 @@ impl Answer {
 }
 
 /// What surrounds a command: read once, here, and handed in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Surroundings {
     /// All of the environment: the settings can name variables of their own.
     env: Vec<(String, String)>,

@@ -157,7 +157,7 @@ fn what_is_enforced_outlasts_other_settings_until_they_have_earned_its_place() {
     let config = RolloutConfig::default();
     let settings = |n: u8| serde_json::json!({ "n": n });
     let standing =
-        |mode| Standing { current: state(mode), next: None, settings: settings(1), revision: 0 };
+        |mode| Standing { current: state(mode), ..Standing::new(policy(1), settings(1), NOW) };
     let changed = |standing: &Standing, n, kept| {
         standing.with_policy(policy(n), &settings(n), kept, &config, NOW)
     };
@@ -180,6 +180,13 @@ fn what_is_enforced_outlasts_other_settings_until_they_have_earned_its_place() {
     for (from, to) in [(&back, 2), (&back, 3), (&half, 3)] {
         assert_eq!(changed(from, to, true).next.unwrap().attempt(share(1000)), 3, "{to}");
     }
+    // Nor does the number of one that was taken back become that of another.
+    for (from, number) in [(&back, 3), (&changed(&changed(&back, 2, true), 1, true), 4)] {
+        let again = changed(from, 3, true);
+        assert_eq!((again.next.unwrap().version, again.versions), (number, number));
+    }
+    let let_go = back.after(Lane::Current, &Event::Fell { cause: String::new() }, &config, NOW);
+    assert_eq!(changed(&let_go.unwrap(), 3, true).current.version, 3);
 
     // It takes the place when it is enforced for as many.
     let up = |standing: &Standing, to| {
@@ -195,6 +202,79 @@ fn what_is_enforced_outlasts_other_settings_until_they_have_earned_its_place() {
     // Without what had earned it nothing is enforced.
     let gone = changed(&standing(enforce(5000)), 2, false);
     assert_eq!((gone.current.policy, gone.current.mode), (policy(2), Mode::Warn));
+    let gone = changed(&half, 2, false).current;
+    assert_eq!((gone.policy, gone.version), (policy(2), 2), "it is the version that it was");
+}
+
+#[test]
+fn whichever_version_a_change_is_of_its_epoch_is_the_newest() {
+    let config = RolloutConfig::default();
+    let first =
+        Standing { current: state(enforce(5000)), ..Standing::new(policy(1), json(1), NOW) };
+    let mut standing = first.with_policy(policy(2), &json(2), true, &config, NOW);
+    let held = || Event::Held { until_unix_ms: None, reason: String::new() };
+    let fell = || Event::Fell { cause: String::new() };
+    for (lane, event) in [
+        (Lane::Current, held()),
+        (Lane::Current, held()),
+        (Lane::Next, held()),
+        (Lane::Current, held()),
+        (Lane::Next, Event::Promoted { to: share(1000) }),
+        // The next version takes the place of the one that falls.
+        (Lane::Current, fell()),
+        (Lane::Current, fell()),
+    ] {
+        let before = standing.before(lane).unwrap();
+        assert_eq!(before.epoch, standing.epoch(), "{event:?}");
+        let after = standing.after(lane, &event, &config, NOW).unwrap();
+        // As the receipt of the change has it.
+        assert_eq!(before.after(&event, &config, NOW).epoch, after.epoch(), "{event:?}");
+        assert_eq!(after.epoch(), standing.epoch() + 1, "{event:?}");
+        standing = after;
+    }
+    assert_eq!((standing.current.policy, standing.next), (policy(2), None));
+}
+
+#[test]
+fn what_a_clock_that_was_ahead_has_written_is_brought_back() {
+    const DAY_MS: i64 = 24 * 3_600_000;
+    let config = RolloutConfig::default();
+    let ahead = |standing: &Standing, lane, event: &Event| {
+        standing.after(lane, event, &config, NOW + DAY_MS).unwrap()
+    };
+    let new = Standing::new(policy(1), json(1), NOW - DAY_MS);
+    let set = Event::Set { mode: enforce(5000), reason: "a test".to_owned() };
+    let set = ahead(&new, Lane::Current, &set);
+    let edited = set.with_policy(policy(2), &json(2), true, &config, NOW + DAY_MS);
+    let fell = ahead(&set, Lane::Current, &Event::Fell { cause: "a test".to_owned() });
+    let until_unix_ms = Some(NOW + 2 * DAY_MS);
+    let held = Event::Held { until_unix_ms, reason: "a test".to_owned() };
+    let held = ahead(&set, Lane::Current, &held);
+    for (name, standing, try_before, hold) in [
+        ("a step", &set, 1, None),
+        ("another version", &edited, 1, None),
+        ("a fall", &fell, 2, Some(NOW + 6 * 3_600_000)),
+        ("an operator's hold", &held, 1, until_unix_ms),
+    ] {
+        let back = standing.brought_back(&config, NOW).expect(name);
+        let (was, now) = (&standing.current, &back.current);
+        assert_eq!((now.mode, now.policy, &now.why), (was.mode, was.policy, &was.why), "{name}");
+        assert_eq!((now.since_unix_ms, now.window_unix_ms), (NOW, NOW + 10_000), "{name}");
+        assert_eq!(now.hold.as_ref().and_then(|hold| hold.until_unix_ms), hold, "{name}");
+        let step = config.above(was.mode).unwrap();
+        assert_eq!((was.attempt(step), now.attempt(step)), (try_before, try_before + 1), "{name}");
+        assert!(back.epoch() > standing.epoch(), "{name}");
+        assert_eq!(back.next.as_ref().map(|next| next.window_unix_ms > NOW + 10_000), {
+            standing.next.as_ref().map(|_| false)
+        });
+        assert_eq!(back.brought_back(&config, NOW), None, "{name}: once is enough");
+        let later = NOW + DAY_MS;
+        assert_eq!(standing.brought_back(&config, later), None, "{name}: it is not ahead");
+    }
+}
+
+fn json(n: u8) -> serde_json::Value {
+    serde_json::json!({ "n": n })
 }
 
 #[test]
@@ -240,15 +320,32 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    /// Whatever happens: the epoch grows, attempts are never forgotten, a promotion is one step up,
-    /// and after a fall or an alert nothing is enforced.
+    /// Whatever happens, and wherever the clock is set: the epoch grows, attempts are never
+    /// forgotten, a promotion is one step up, and after a fall or an alert nothing is enforced. And
+    /// whoever opens it then waits for nothing longer than after a change that is made now.
     #[test]
-    fn laws_of_a_rollout(events in proptest::collection::vec((event(), 0..20_000_i64), 1..40)) {
+    fn laws_of_a_rollout(
+        events in proptest::collection::vec((event(), -20_000..20_000_i64), 1..40),
+    ) {
         let config = RolloutConfig::default();
-        let (mut state, mut now) = (RuleState::new(policy(0), NOW), NOW);
+        let (mut standing, mut now) = (Standing::new(policy(0), json(0), NOW), NOW);
         for (event, later) in events {
             now += later;
-            let event = match propose(&config, ModeSetting::Auto, &state, PASS, now) {
+            // The clock of a process is never set back: what was ahead is from one before it.
+            if later < 0 && let Some(back) = standing.brought_back(&config, now) {
+                prop_assert!(back.epoch() > standing.epoch());
+                for (step, attempts) in &standing.current.attempts {
+                    prop_assert!(back.current.attempts[step] >= *attempts);
+                }
+                prop_assert_eq!(back.current.mode, standing.current.mode);
+                standing = back;
+            }
+            let state = &standing.current;
+            prop_assert!(state.since_unix_ms <= now && state.window_unix_ms <= now + 10_000);
+            if let Some(hold) = state.held(now).filter(|hold| hold.after_fall) {
+                prop_assert!(hold.until_unix_ms.is_some_and(|until| until <= now + 6 * 3_600_000));
+            }
+            let event = match propose(&config, ModeSetting::Auto, state, PASS, now) {
                 Proposal::Promote { to } => {
                     prop_assert_eq!(config.above(state.mode), Some(to));
                     prop_assert!(now >= state.window_unix_ms && state.held(now).is_none());
@@ -256,8 +353,9 @@ proptest! {
                 }
                 _ => event,
             };
-            let next = state.after(&event, &config, now);
-            prop_assert!(next.epoch > state.epoch);
+            let after = standing.after(Lane::Current, &event, &config, now).unwrap();
+            prop_assert!(after.epoch() > standing.epoch());
+            let next = &after.current;
             for (step, attempts) in &state.attempts {
                 prop_assert!(next.attempts[step] >= *attempts);
             }
@@ -265,9 +363,9 @@ proptest! {
                 prop_assert!(!matches!(next.mode, Mode::Enforce(_)));
                 prop_assert!(next.held(now).is_some());
             }
-            let json = serde_json::to_string(&next).unwrap();
-            prop_assert_eq!(&serde_json::from_str::<RuleState>(&json).unwrap(), &next);
-            state = next;
+            let json = serde_json::to_string(&after).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<Standing>(&json).unwrap(), &after);
+            standing = after;
         }
     }
 }

@@ -101,7 +101,7 @@ impl Demoter {
             let name = rule.name.to_string();
             for lane in [Lane::Next, Lane::Current] {
                 // There is no next version, as a rule.
-                let Ok(changed) = self.book.change(&name, lane, &event, None) else { continue };
+                let Ok(changed) = self.book.change_beside(&name, lane, &event) else { continue };
                 let was = |standing: &Standing| {
                     standing.lane(lane).is_some_and(|state| {
                         matches!(state.in_force(rule.setting), Mode::Enforce(_))

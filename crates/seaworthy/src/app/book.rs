@@ -45,6 +45,18 @@ impl Standings {
         Modes { current: of(&rule.current), next: rule.next.as_ref().map_or(Mode::Off, of) }
     }
 
+    /// Brings back what was written by a clock that was ahead of this one.
+    pub(crate) fn bring_back(&mut self, config: &RolloutConfig, now_unix_ms: i64) -> Vec<Changed> {
+        let mut all = Vec::new();
+        for (rule, standing) in &mut self.0 {
+            let Some(mut after) = standing.brought_back(config, now_unix_ms) else { continue };
+            after.revision = standing.revision + 1;
+            let before = Some(std::mem::replace(standing, after.clone()));
+            all.push(Changed { rule: rule.clone(), before, after, now_unix_ms });
+        }
+        all
+    }
+
     /// Brings the standing of each rule up to date with what the config says of it.
     fn follow(&mut self, rules: &[Rule], config: &RolloutConfig, now_unix_ms: i64) -> Vec<Changed> {
         let mut all = Vec::new();
@@ -95,6 +107,8 @@ struct Pages {
     rules: Vec<Rule>,
     standings: Standings,
     rollout: RolloutConfig,
+    /// Changes of each rule that were made beside the engine, and that it has not heard of.
+    unheard: BTreeMap<String, u32>,
 }
 
 /// What changed, to be written down.
@@ -122,6 +136,15 @@ impl Changed {
     }
 }
 
+/// A change that is written down before it is made. It has its numbers already, so that what
+/// happens to the rule meanwhile has later ones in the log.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    pub(crate) changed: Changed,
+    lane: Lane,
+    event: Event,
+}
+
 /// Why a change was not made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotChanged {
@@ -145,8 +168,9 @@ impl Book {
         let changed = standings.follow(rules, rollout, now_unix_ms);
         let modes: Vec<_> = rules.iter().map(|rule| (rule.id, standings.modes(rule))).collect();
         publisher.put_modes(modes);
-        let pages =
-            Mutex::new(Pages { rules: rules.to_vec(), standings, rollout: rollout.clone() });
+        let (rules, rollout) = (rules.to_vec(), rollout.clone());
+        let pages = Pages { rules, standings, rollout, unheard: BTreeMap::new() };
+        let pages = Mutex::new(pages);
         (Self { shared: Arc::new(Shared { publisher, clock, pages }) }, changed)
     }
 
@@ -178,35 +202,97 @@ impl Book {
         (self.shared.publisher.publish(snapshot), changed)
     }
 
-    /// Makes `event` happen to a version of `rule`, at once, on every path. With `expected`, only
-    /// where nothing has happened to it since it had that epoch.
+    /// Makes `event` happen to a version of `rule`, at once, on every path.
     pub(crate) fn change(
         &self,
         rule: &str,
         lane: Lane,
         event: &Event,
-        expected: Option<u64>,
     ) -> Result<Changed, NotChanged> {
-        self.change_at(rule, lane, event, expected, self.now_unix_ms())
+        self.change_at(rule, lane, event, self.now_unix_ms())
     }
 
-    /// What [`Self::change_at`] would make of it.
-    pub(crate) fn preview(
+    /// As [`Self::change`], from beside the engine. Until that has [`Self::heard`] of it nothing can
+    /// be reserved for the rule: its entry would be before that of this in the log.
+    pub(crate) fn change_beside(
+        &self,
+        rule: &str,
+        lane: Lane,
+        event: &Event,
+    ) -> Result<Changed, NotChanged> {
+        let now_unix_ms = self.now_unix_ms();
+        let mut pages = self.pages();
+        let before = pages.standing(rule, lane)?.clone();
+        let changed = pages.make(rule, before, lane, event, now_unix_ms, &self.shared.publisher)?;
+        *pages.unheard.entry(rule.to_owned()).or_default() += 1;
+        Ok(changed)
+    }
+
+    /// The engine has what was changed beside it.
+    pub(crate) fn heard(&self, rule: &str) {
+        let mut pages = self.pages();
+        if let Some(unheard) = pages.unheard.get_mut(rule) {
+            *unheard -= 1;
+            if *unheard == 0 {
+                pages.unheard.remove(rule);
+            }
+        }
+    }
+
+    /// As [`Self::change`], at a time that was decided before.
+    pub(crate) fn change_at(
         &self,
         rule: &str,
         lane: Lane,
         event: &Event,
         now_unix_ms: i64,
     ) -> Result<Changed, NotChanged> {
-        let pages = self.pages();
-        let standing =
-            pages.standings.get(rule).ok_or_else(|| NotChanged::NoSuchRule(rule.to_owned()))?;
-        let after = standing
-            .after(lane, event, &pages.rollout, now_unix_ms)
-            .ok_or(NotChanged::Overtaken)?;
-        let after = Standing { revision: standing.revision + 1, ..after };
-        let before = Some(standing.clone());
-        Ok(Changed { rule: rule.to_owned(), before, after, now_unix_ms })
+        let mut pages = self.pages();
+        let before = pages.standing(rule, lane)?.clone();
+        pages.make(rule, before, lane, event, now_unix_ms, &self.shared.publisher)
+    }
+
+    /// What `event` will make of a version that has the epoch `expected`, to be written down before
+    /// [`Self::make`] makes it. Ends with that, or with [`Self::release`].
+    pub(crate) fn reserve(
+        &self,
+        rule: &str,
+        lane: Lane,
+        event: Event,
+        expected: u64,
+        now_unix_ms: i64,
+    ) -> Result<Reserved, NotChanged> {
+        let mut pages = self.pages();
+        let before = pages.standing(rule, lane)?.clone();
+        let is_as_seen = before.lane(lane).is_some_and(|state| state.epoch == expected);
+        if !is_as_seen || pages.unheard.contains_key(rule) {
+            return Err(NotChanged::Overtaken);
+        }
+        let after =
+            before.after(lane, &event, &pages.rollout, now_unix_ms).ok_or(NotChanged::Overtaken)?;
+        let reserved = before.reserved(lane);
+        let after = Standing { revision: reserved.revision, ..after };
+        pages.standings.0.insert(rule.to_owned(), reserved);
+        let before = Some(before);
+        let changed = Changed { rule: rule.to_owned(), before, after, now_unix_ms };
+        Ok(Reserved { changed, lane, event })
+    }
+
+    /// Makes a change that was reserved, if nothing has happened to the version since.
+    pub(crate) fn make(&self, reserved: &Reserved) -> Result<Changed, NotChanged> {
+        let Reserved { changed, lane, event } = reserved;
+        let mut pages = self.pages();
+        let before = pages.unreserved(reserved).ok_or(NotChanged::Overtaken)?;
+        let (rule, now_unix_ms) = (&changed.rule, changed.now_unix_ms);
+        pages.make(rule, before, *lane, event, now_unix_ms, &self.shared.publisher)
+    }
+
+    /// Gives the numbers back of a change that could not be written down.
+    pub(crate) fn release(&self, reserved: &Reserved) {
+        let mut pages = self.pages();
+        if let Some(before) = pages.unreserved(reserved) {
+            pages.standings.0.insert(reserved.changed.rule.clone(), before);
+        }
     }
 
     /// Whether `event` would make a version deny more.
@@ -230,34 +316,6 @@ impl Book {
         Ok(denies(&after) > denies(state))
     }
 
-    /// As [`Self::change`], at a time that was decided before.
-    pub(crate) fn change_at(
-        &self,
-        rule: &str,
-        lane: Lane,
-        event: &Event,
-        expected: Option<u64>,
-        now_unix_ms: i64,
-    ) -> Result<Changed, NotChanged> {
-        let mut pages = self.pages();
-        let pages = &mut *pages;
-        let known = pages.rules.iter().find(|known| known.name.to_string() == rule);
-        let (Some(known), Some(standing)) = (known, pages.standings.0.get_mut(rule)) else {
-            return Err(NotChanged::NoSuchRule(rule.to_owned()));
-        };
-        let state = standing.lane(lane).ok_or(NotChanged::Overtaken)?;
-        if expected.is_some_and(|epoch| state.epoch != epoch) {
-            return Err(NotChanged::Overtaken);
-        }
-        let after = standing
-            .after(lane, event, &pages.rollout, now_unix_ms)
-            .ok_or(NotChanged::Overtaken)?;
-        let after = Standing { revision: standing.revision + 1, ..after };
-        let before = std::mem::replace(standing, after.clone());
-        self.shared.publisher.put_modes([(known.id, pages.standings.modes(known))]);
-        Ok(Changed { rule: rule.to_owned(), before: Some(before), after, now_unix_ms })
-    }
-
     pub(crate) fn now_unix_ms(&self) -> i64 {
         let clock = self.shared.clock;
         clock.unix_ms(clock.now())
@@ -265,5 +323,58 @@ impl Book {
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
         self.shared.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pages {
+    /// Where a rule of the config stands that has such a version.
+    fn standing(&self, rule: &str, lane: Lane) -> Result<&Standing, NotChanged> {
+        let is_there = self.rules.iter().any(|known| known.name.to_string() == rule);
+        let standing = self.standings.get(rule).filter(|_| is_there);
+        let standing = standing.ok_or_else(|| NotChanged::NoSuchRule(rule.to_owned()))?;
+        standing.lane(lane).map(|_| standing).ok_or(NotChanged::Overtaken)
+    }
+
+    /// Where the rule of a reserved change stands, without the numbers of that change; `None` where
+    /// something has happened to the version since.
+    fn unreserved(&self, reserved: &Reserved) -> Option<Standing> {
+        let Reserved { changed, lane, .. } = reserved;
+        let before = changed.before.as_ref()?;
+        let state = before.lane(*lane)?;
+        let expected = before.reserved(*lane);
+        let mut standing = self.standings.get(&changed.rule)?.clone();
+        if standing.lane(*lane)?.epoch != expected.lane(*lane)?.epoch {
+            return None;
+        }
+        match (*lane, &mut standing.next) {
+            (Lane::Next, Some(next)) => next.epoch = state.epoch,
+            (Lane::Next, None) => return None,
+            (Lane::Current, _) => standing.current.epoch = state.epoch,
+        }
+        // The other version may have changed meanwhile, and that has been counted.
+        if standing.revision == expected.revision {
+            standing.revision = before.revision;
+        }
+        Some(standing)
+    }
+
+    /// Makes `event` happen to a version of a rule that stands as `before` says.
+    fn make(
+        &mut self,
+        rule: &str,
+        before: Standing,
+        lane: Lane,
+        event: &Event,
+        now_unix_ms: i64,
+        publisher: &Publisher,
+    ) -> Result<Changed, NotChanged> {
+        let known = self.rules.iter().find(|known| known.name.to_string() == rule);
+        let known = known.ok_or_else(|| NotChanged::NoSuchRule(rule.to_owned()))?;
+        let after =
+            before.after(lane, event, &self.rollout, now_unix_ms).ok_or(NotChanged::Overtaken)?;
+        let after = Standing { revision: before.revision + 1, ..after };
+        self.standings.0.insert(rule.to_owned(), after.clone());
+        publisher.put_modes([(known.id, self.standings.modes(known))]);
+        Ok(Changed { rule: rule.to_owned(), before: Some(before), after, now_unix_ms })
     }
 }

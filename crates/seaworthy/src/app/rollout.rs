@@ -98,6 +98,8 @@ pub(super) struct Parts {
     pub(super) tick_ms: i64,
     pub(super) journal: Journal,
     pub(super) reader: TelemetryReader,
+    /// What was written by a clock that was ahead, and is brought back.
+    pub(super) brought_back: Vec<Changed>,
     /// What the start has changed already.
     pub(super) changed: Vec<Changed>,
     /// Whether the process before this one closed its files.
@@ -215,10 +217,15 @@ impl Engine {
             mut journal,
             shared,
             reader,
+            brought_back,
             changed,
             was_closed,
             taken_over,
         } = parts;
+        for one in &brought_back {
+            tracing::warn!(rule = one.rule, "its state is from the future: the clock was ahead");
+        }
+        journal.note(brought_back.into_iter().map(Note::brought_back).collect());
         journal.note(changed.into_iter().map(Note::of_config).collect());
         let mut engine = Self {
             book,
@@ -266,6 +273,9 @@ impl Engine {
                 Some(Message::Flushed(flushed)) => seen = self.take(flushed).await,
                 Some(Message::Asked(request, answer)) => {
                     let done = self.command(request).await;
+                    // Whoever has the answer and looks sees what was done.
+                    self.follow();
+                    self.show();
                     if answer.send(done).is_err() {
                         tracing::debug!("who asked for a change did not wait for the answer");
                     }

@@ -106,6 +106,18 @@ impl Gateway {
         Ok(Way { console, is_named, config })
     }
 
+    /// The epoch of the version of `rule` that is tried, for a step that is to be taken from there
+    /// alone; `None` where there is no such rule.
+    pub(super) fn epoch(
+        &self,
+        rule: &str,
+        surroundings: &Surroundings,
+    ) -> Result<Option<u64>, Failure> {
+        let shown = self.clone().standings(surroundings.clone())?;
+        let seen = shown.rules.into_iter().find(|known| known.rule == rule);
+        Ok(seen.map(|seen| seen.next.unwrap_or(seen.current).epoch))
+    }
+
     /// Where every rule stands.
     pub(super) fn standings(self, surroundings: Surroundings) -> Result<Shown, Failure> {
         let way = self.way(surroundings)?;

@@ -130,7 +130,10 @@ impl Rollout {
             Self::History(history) => return history.run(surroundings),
             Self::Receipt(one) => return one.run(surroundings),
             Self::Verify(verify) => return verify.run(surroundings),
-            Self::Promote(plain) => (plain, Command::Promote {}),
+            Self::Promote(plain) => {
+                let epoch = plain.gateway.epoch(&plain.rule, &surroundings)?;
+                (plain, Command::Promote { epoch })
+            }
             Self::Demote(plain) => (plain, Command::Demote {}),
             Self::Release(plain) => (plain, Command::Release {}),
             Self::Hold(Hold { until, plain }) => {

@@ -15,9 +15,10 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio::time::timeout;
 
 use self::client::PATIENCE;
@@ -41,6 +42,8 @@ pub(crate) struct Process {
     child: Child,
     /// What it has said on standard error; the sender is gone when the process is.
     said: watch::Receiver<Vec<String>>,
+    /// Held for each line that is read.
+    reading: Arc<Mutex<()>>,
 }
 
 impl Process {
@@ -49,13 +52,22 @@ impl Process {
         let mut child = command.spawn().expect("the binary runs");
         let stderr = child.stderr.take().expect("it is piped");
         let (say, said) = watch::channel(Vec::new());
+        let reading = Arc::new(Mutex::new(()));
+        let held = Arc::clone(&reading);
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines() {
                 let line = line.expect("the log is text");
+                drop(held.blocking_lock());
                 say.send_modify(|lines| lines.push(line));
             }
         });
-        Self { child, said }
+        Self { child, said, reading }
+    }
+
+    /// Nobody reads what it says until the guard is dropped: whoever writes to the log once the pipe
+    /// is full waits for that.
+    pub(crate) async fn unread(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.reading).lock_owned().await
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -43,6 +43,14 @@ pub(super) fn decide(
     let is_pinned = setting != ModeSetting::Auto;
     let rule = &request.rule;
     let reason = format!("{}: {}", request.actor, request.reason);
+    if let Command::Promote { epoch: Some(seen) } = request.command
+        && seen != state.epoch
+    {
+        return Err(Refused::NotNow(format!(
+            "{rule} has been changed since you looked: it is at {} now",
+            state.mode
+        )));
+    }
     let one = |lane, event, action| Decided { events: vec![(lane, event)], action };
     let all = |event: Event, action| {
         let lanes = [Lane::Next, Lane::Current].into_iter();
@@ -53,7 +61,7 @@ pub(super) fn decide(
         Command::Set { mode: Mode::Warn } | Command::Demote {} if is_pinned => {
             all(Event::Alerted { alert: reason }, Action::ModeDemote)
         }
-        Command::Set { .. } | Command::Promote {} if is_pinned => {
+        Command::Set { .. } | Command::Promote { .. } if is_pinned => {
             return Err(Refused::NotNow(format!(
                 "the file pins {rule} to {setting}: change it there, or set it to \"auto\""
             )));
@@ -62,7 +70,7 @@ pub(super) fn decide(
             one(Lane::Current, Event::Set { mode: *mode, reason }, Action::ModeSet)
         }
         Command::Set { mode } => all(Event::Set { mode: *mode, reason }, Action::ModeSet),
-        Command::Promote {} => {
+        Command::Promote { .. } => {
             let to = config.above(state.mode).ok_or_else(|| {
                 Refused::NotNow(format!("{rule} is at {} and has no step above", state.mode))
             })?;
@@ -147,7 +155,9 @@ impl Engine {
         let losses = self.journal.losses();
         let decided = decide(&request, rule.setting, standing, &self.rollout, now_unix_ms)?;
         for (lane, event) in decided.events {
-            self.happen(&request.rule, lane, event, decided.action, &actor).await?;
+            // What denies more is decided on this; what denies less does not ask.
+            let epoch = standing.lane(lane).map_or(0, |state| state.epoch);
+            self.happen(&request.rule, (lane, epoch), event, decided.action, &actor).await?;
         }
         // All of it is in force before any of it waits for the disk.
         self.journal.write().await;
@@ -159,7 +169,7 @@ impl Engine {
     async fn happen(
         &mut self,
         rule: &str,
-        lane: Lane,
+        (lane, epoch): (Lane, u64),
         event: Event,
         action: Action,
         actor: &str,
@@ -174,19 +184,21 @@ impl Engine {
         let is_climb = self.book.raises(rule, lane, &event, now_unix_ms).map_err(refused)?;
         let (inputs, readings) = self.read(&key).unzip();
         if is_climb {
-            let preview = self.book.preview(rule, lane, &event, now_unix_ms).map_err(refused)?;
-            let epoch = preview.before.as_ref().and_then(|b| b.lane(lane)).map(|state| state.epoch);
-            let receipt =
-                self.receipt(&key, &preview, event.clone(), actor, inputs, readings, None);
+            let reserve = self.book.reserve(rule, lane, event.clone(), epoch, now_unix_ms);
+            let reserved = reserve.map_err(refused)?;
+            let changed = reserved.changed.clone();
+            let receipt = self.receipt(&key, &changed, event, actor, inputs, readings, None);
             let track = self.tracks.get(&key);
-            let note = Note::asked(action, preview, receipt, actor, track);
-            self.journal.commit(note).await.map_err(not_kept)?;
-            let changed =
-                self.book.change_at(rule, lane, &event, epoch, now_unix_ms).map_err(refused)?;
+            let note = Note::asked(action, changed, receipt, actor, track);
+            if let Err(error) = self.journal.commit(note).await {
+                self.book.release(&reserved);
+                return Err(not_kept(error));
+            }
+            let changed = self.book.make(&reserved).map_err(refused)?;
             self.shared.publish(&changed);
             self.took_over(&changed);
         } else {
-            let changed = match self.book.change_at(rule, lane, &event, None, now_unix_ms) {
+            let changed = match self.book.change_at(rule, lane, &event, now_unix_ms) {
                 Ok(changed) => changed,
                 // A config that was put in force meanwhile has taken the version away.
                 Err(NotChanged::Overtaken) => return Ok(()),

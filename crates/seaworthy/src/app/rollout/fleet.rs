@@ -191,7 +191,7 @@ impl Engine {
                     continue;
                 }
             }
-            match self.book.change(&rule, lane, &event, None) {
+            match self.book.change(&rule, lane, &event) {
                 Ok(changed) => {
                     tracing::info!(rule, mode = %changed.mode(lane), "taken up from the fleet");
                     self.took_over(&changed);

@@ -57,18 +57,20 @@ impl Write {
 impl Note {
     /// A config has changed what a rule judges by, or made a new one.
     pub(super) fn of_config(changed: Changed) -> Self {
-        let after = changed.after.next.as_ref().unwrap_or(&changed.after.current);
+        // That the config was read is in the log already: this is of what it has moved.
+        let entry = changed.before.as_ref().and_then(|before| of_config(before, &changed));
+        Self { entry, operations: vec![Write::standing(changed)] }
+    }
+
+    /// A rule stood in the future, by a clock that was ahead.
+    pub(super) fn brought_back(changed: Changed) -> Self {
         let mut entry = Entry::new("gateway", Action::ModeSet, changed.rule.as_str());
         entry.before = changed.before.as_ref().map(|before| state(&before.current));
-        entry.after = Some(state(after));
-        entry.reason = Some(after.why.clone());
-        // That the config was read is in the log already: this is of what it has moved.
-        let has_moved = changed.before.as_ref().is_some_and(|before| {
-            before.current.mode != changed.after.current.mode
-                || before.next.is_some() != changed.after.next.is_some()
-        });
-        let entry = has_moved.then_some(entry);
-        Self { entry, operations: vec![Write::standing(changed)] }
+        entry.after = Some(state(&changed.after.current));
+        let reason = "the clock was ahead when this was written: its window begins anew, and a \
+                      hold after a fall lasts no longer than after one now";
+        entry.reason = Some(reason.to_owned());
+        Self { entry: Some(entry), operations: vec![Write::standing(changed)] }
     }
 
     /// A window began anew: no mode changed.
@@ -153,8 +155,8 @@ impl Note {
         actor: &str,
     ) -> Self {
         let mut entry = Entry::new(actor, action, changed.rule.as_str());
-        let before = changed.before.as_ref().and_then(|before| before.lane(lane));
-        entry.before = before.map(state);
+        let before = changed.before.as_ref().and_then(|before| before.before(lane));
+        entry.before = before.as_ref().map(state);
         let standing = changed.after.lane(lane).unwrap_or(&changed.after.current);
         let after = receipt.map_or(standing, |receipt| &receipt.after);
         entry.after = Some(match receipt {
@@ -185,6 +187,31 @@ impl Write {
     fn standing(changed: Changed) -> Self {
         Self::Standing(changed.rule, Box::new(changed.after))
     }
+}
+
+/// What a config has moved; `None` where every version is where it was. What is said of the next
+/// version is below `next`, so that nobody takes it for what is in force.
+fn of_config(before: &Standing, changed: &Changed) -> Option<Entry> {
+    let mut entry = Entry::new("gateway", Action::ModeSet, changed.rule.as_str());
+    let after = &changed.after;
+    if before.current.mode != after.current.mode {
+        entry.before = Some(state(&before.current));
+        entry.after = Some(state(&after.current));
+        entry.reason = Some(after.current.why.clone());
+        return Some(entry);
+    }
+    let version = |standing: &Standing| standing.next.as_ref().map(|next| next.version);
+    let (was, now, present) = (version(before), version(after), after.current.version);
+    entry.reason = Some(match (was, now) {
+        (Some(was), None) => format!("version {was} was taken back: version {present} stays"),
+        (was, Some(now)) if was != Some(now) => {
+            format!("version {now} is judged beside version {present}, which stays in force")
+        }
+        _ => return None,
+    });
+    let next = |standing: &Standing| json!({ "next": standing.next.as_ref().map(state) });
+    (entry.before, entry.after) = (Some(next(before)), Some(next(after)));
+    Some(entry)
 }
 
 fn lane_of(receipt: Option<&Receipt>) -> Lane {

@@ -9,7 +9,7 @@ use seaworthy_policy::evidence::Lane;
 use seaworthy_policy::gates::{self, Reading, Verdict, coverage};
 use seaworthy_policy::mode::ModeSetting;
 use seaworthy_policy::rollout::receipt::RECEIPT_VERSION;
-use seaworthy_policy::rollout::{Event, Proposal, Receipt, RuleState, Standing, Weighed, propose};
+use seaworthy_policy::rollout::{Event, Proposal, Receipt, Weighed, propose};
 
 use super::journal::Note;
 use super::{Engine, Happening, LANES, state_of};
@@ -33,8 +33,8 @@ impl Engine {
             let event = Event::Fell { cause: alarm.sentence.clone() };
             let (inputs, readings) = self.read(&key).unzip();
             // A version that has just taken the place of the present one falls as that.
-            let changed = match self.book.change(&key.0, key.1, &event, None) {
-                Err(NotChanged::Overtaken) => self.book.change(&key.0, Lane::Current, &event, None),
+            let changed = match self.book.change(&key.0, key.1, &event) {
+                Err(NotChanged::Overtaken) => self.book.change(&key.0, Lane::Current, &event),
                 done => done,
             };
             match changed {
@@ -66,6 +66,7 @@ impl Engine {
     /// What is written of an alert's effect.
     pub(super) fn alerted(&mut self, happening: Happening) -> Note {
         let Happening { changed, lane, event, actor, delivery } = happening;
+        self.book.heard(&changed.rule);
         self.shared.publish(&changed);
         self.took_over(&changed);
         let key = (changed.rule.clone(), lane);
@@ -106,7 +107,8 @@ impl Engine {
                 let proposal = propose(&self.rollout, rule.setting, state, weighed, now_unix_ms);
                 let Proposal::Promote { to } = proposal else { continue };
                 let event = Event::Promoted { to };
-                self.climb(&key, standing, state, event, (inputs, readings), now_unix_ms).await;
+                let is_of = (key, state.epoch);
+                self.climb(is_of, event, (inputs, readings), now_unix_ms).await;
             }
         }
     }
@@ -114,35 +116,32 @@ impl Engine {
     /// Writes a promotion down, then puts it in force, if nothing has happened in between.
     async fn climb(
         &mut self,
-        key: &(String, Lane),
-        standing: &Standing,
-        state: &RuleState,
+        (key, epoch): ((String, Lane), u64),
         event: Event,
         (inputs, readings): (gates::Inputs, Vec<Reading>),
         now_unix_ms: i64,
     ) {
-        let Some(mut after) = standing.after(key.1, &event, &self.rollout, now_unix_ms) else {
-            return;
+        let (rule, lane) = (&key.0, key.1);
+        let reserved = match self.book.reserve(rule, lane, event.clone(), epoch, now_unix_ms) {
+            Ok(reserved) => reserved,
+            Err(error) => return tracing::debug!(rule, %error, "not promoted"),
         };
-        after.revision = standing.revision + 1;
-        let changed =
-            Changed { rule: key.0.clone(), before: Some(standing.clone()), after, now_unix_ms };
-        let (some_inputs, some_readings) = (Some(inputs), Some(readings));
-        let receipt =
-            self.receipt(key, &changed, event.clone(), "gateway", some_inputs, some_readings, None);
-        let note = Note::promoted(changed, receipt, "gateway", self.tracks.get(key));
+        let changed = reserved.changed.clone();
+        let (inputs, readings) = (Some(inputs), Some(readings));
+        let receipt = self.receipt(&key, &changed, event, "gateway", inputs, readings, None);
+        let note = Note::promoted(changed, receipt, "gateway", self.tracks.get(&key));
         if let Err(error) = self.journal.commit(note).await {
-            tracing::error!(rule = key.0, %error, "a promotion waits for the ledger");
-            return;
+            self.book.release(&reserved);
+            return tracing::error!(rule, %error, "a promotion waits for the ledger");
         }
-        match self.book.change_at(&key.0, key.1, &event, Some(state.epoch), now_unix_ms) {
+        match self.book.make(&reserved) {
             Ok(changed) => {
-                tracing::info!(rule = key.0, mode = %changed.mode(key.1), "every gate passed");
+                tracing::info!(rule, mode = %changed.mode(lane), "every gate passed");
                 self.shared.publish(&changed);
                 self.took_over(&changed);
             }
-            // A demotion came first. It is written after this, and its epoch is the later one.
-            Err(error) => tracing::warn!(rule = key.0, %error, "a promotion was overtaken"),
+            // A demotion came first. It is written after this, and has the later epoch.
+            Err(error) => tracing::warn!(rule, %error, "a promotion was overtaken"),
         }
     }
 
@@ -173,7 +172,7 @@ impl Engine {
 
     pub(super) fn restart_window(&mut self, rule: &str, lane: Lane, reason: &str) {
         let event = Event::WindowRestarted { reason: reason.to_owned() };
-        match self.book.change(rule, lane, &event, None) {
+        match self.book.change(rule, lane, &event) {
             Ok(changed) => self.journal.note(vec![Note::state(changed)]),
             Err(NotChanged::Overtaken | NotChanged::NoSuchRule(_)) => {}
         }
@@ -190,7 +189,7 @@ impl Engine {
         readings: Option<Vec<Reading>>,
         alarm: Option<gates::alarm::Alarm>,
     ) -> Option<Receipt> {
-        let before = changed.before.as_ref()?.lane(key.1)?.clone();
+        let before = changed.before.as_ref()?.before(key.1)?;
         let after = before.after(&event, &self.rollout, changed.now_unix_ms);
         let rules = self.book.rules();
         let rule = rules.iter().find(|rule| rule.name.to_string() == key.0)?;

@@ -135,7 +135,7 @@ impl Offline<'_> {
         actor: &str,
         setting: ModeSetting,
     ) -> Option<Receipt> {
-        let before = changed.before.as_ref()?.lane(lane)?.clone();
+        let before = changed.before.as_ref()?.before(lane)?;
         let after = before.after(&event, self.rollout, self.now_unix_ms);
         let receipt = Receipt {
             v: RECEIPT_VERSION,

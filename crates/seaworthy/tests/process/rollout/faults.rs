@@ -1,20 +1,13 @@
 //! Kills, disks that take no writes, two operators at once, floods of invented clients, and alerts
 //! that come again, late or torn.
 
-use std::io::{Error, Result as IoResult};
-use std::net::SocketAddr;
-
 use seaworthy_console::control::{Command, RuleStanding};
 use seaworthy_policy::mode::Mode;
 use seaworthy_policy::rollout::Stay;
 use seaworthy_store::telemetry::TelemetryReader;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 
-use super::{HOSTS, configure, fast_for};
-use crate::audit::{audit, leaves, said};
+use super::{HOSTS, assert_sound, configure, fast_for, flood, log_of};
 use crate::harness::ask::{get, metric, until};
-use crate::harness::client::read_replies;
 use crate::harness::{Gateway, serve};
 use crate::lifecycle::{bound_files, folder, outlives_full_disks, service};
 use crate::operator::{
@@ -28,23 +21,6 @@ fn enforce() -> Mode {
 /// What somebody gets whose host is wrong.
 async fn stranger(gateway: &Gateway) -> u16 {
     visit(gateway.traffic, "b", None).await
-}
-
-/// The log recomputes to what was signed.
-fn assert_sound(dir: &std::path::Path) {
-    let (code, text) = said(&audit(dir, &["verify"]));
-    assert_eq!(code, Some(0), "{text}");
-}
-
-/// The actions on `rule` that are in the log, with the mode after each and its epoch.
-fn log_of(dir: &std::path::Path, rule: &str) -> Vec<(String, String, u64)> {
-    let text = |value: &serde_json::Value| value.as_str().expect("it is a text").to_owned();
-    let on_rule = leaves(dir).into_iter().filter(|leaf| leaf["target"] == rule);
-    let short = on_rule.map(|leaf| {
-        let after = &leaf["after"];
-        (text(&leaf["action"]), text(&after["mode"]), after["epoch"].as_u64().expect("a number"))
-    });
-    short.collect()
 }
 
 #[tokio::test]
@@ -282,29 +258,6 @@ async fn an_alert_has_its_effect_once_and_one_that_is_late_or_torn_has_none() {
     assert_eq!(alerts.count(), 1);
 }
 
-/// Requests that are on their way on one connection.
-const PIPELINED: usize = 50;
-
-/// One request from each of the clients, whose host is wrong, on one connection.
-async fn flood(traffic: SocketAddr, clients: std::ops::Range<usize>) -> IoResult<usize> {
-    let clients: Vec<_> = clients.collect();
-    let mut stream = TcpStream::connect(traffic).await?;
-    let mut answered = 0;
-    for some in clients.chunks(PIPELINED) {
-        let request = |number: &usize| {
-            format!("GET / HTTP/1.1\r\nHost: b.example\r\nAuthorization: Bearer t{number}\r\n\r\n")
-        };
-        let requests: String = some.iter().map(request).collect();
-        stream.write_all(requests.as_bytes()).await?;
-        let statuses = read_replies(&mut stream, some.len()).await.statuses();
-        if statuses.len() != some.len() || statuses.iter().any(|status| *status != 200) {
-            return Err(Error::other(format!("{statuses:?}")));
-        }
-        answered += statuses.len();
-    }
-    Ok(answered)
-}
-
 /// Sums of one rule over all ticks: evaluated, would-deny and harm.
 type Sums = [u64; 3];
 
@@ -347,7 +300,7 @@ async fn a_hundred_thousand_invented_clients_are_counted_exactly_in_little_memor
     let mut before = 0.0;
     for from in (0..=CLIENTS).step_by(WAVE) {
         let part = WAVE / CONNECTIONS;
-        let start = |n| tokio::spawn(flood(traffic, from + n * part..from + (n + 1) * part));
+        let start = |n| tokio::spawn(flood(traffic, "b", from + n * part..from + (n + 1) * part));
         for flood in (0..CONNECTIONS).map(start).collect::<Vec<_>>() {
             assert_eq!(flood.await.expect("it ends").expect("all are answered"), part);
         }

@@ -231,7 +231,9 @@ async fn a_version_that_took_over_at_one_takes_over_at_the_other() {
         until_stands(gateway.console, HOSTS, "the edit is judged", is_beside).await;
     }
     for _ in 0..3 {
-        ask(pair.one.console, HOSTS, Command::Promote {}).await.expect("there is a step above");
+        ask(pair.one.console, HOSTS, Command::Promote { epoch: None })
+            .await
+            .expect("there is a step above");
     }
     for gateway in [&pair.one, &pair.two] {
         let took_over = |standing: &RuleStanding| {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{HOSTS, configure, fast, fast_for};
 use crate::audit::{audit, leaves, said};
 use crate::harness::ask::{get, until};
+use crate::harness::tls::Authority;
 use crate::harness::{Gateway, serve};
 use crate::lifecycle::{folder, service};
 use crate::operator::{ask, harm, set, standing, standings, until_stands, visit};
@@ -86,19 +87,23 @@ async fn an_edit_is_judged_beside_what_is_enforced_until_it_has_earned_its_place
     assert_eq!(place(&back.current), place(&old.current));
     assert_eq!(statuses(traffic).await, OLD);
 
-    // Step by step to the share of the present one, whose place it takes then.
+    // Step by step to the share of the present one, whose place it takes then. It is another try, and
+    // another number.
     configure(dir.path(), &fast_for("b"));
     until_stands(console, HOSTS, "the edit is judged again", has_next).await;
     for step in ["enforce 10%", "enforce 50%"] {
-        let done = ask(console, HOSTS, Command::Promote {}).await.expect("there is a step above");
+        let done = ask(console, HOSTS, Command::Promote { epoch: None })
+            .await
+            .expect("there is a step above");
         let (current, next) = (done.standing.current, done.standing.next.expect("it is beside"));
         assert_eq!((current.version, current.mode), (1, mode("enforce")));
-        assert_eq!((next.version, next.mode), (2, mode(step)));
+        assert_eq!((next.version, next.mode), (3, mode(step)));
         assert_eq!(statuses(traffic).await, OLD, "nobody is in no share");
     }
-    let done = ask(console, HOSTS, Command::Promote {}).await.expect("there is a step above");
+    let done =
+        ask(console, HOSTS, Command::Promote { epoch: None }).await.expect("there is a step above");
     let current = done.standing.current;
-    assert_eq!((current.version, current.mode), (2, mode("enforce")), "{current:?}");
+    assert_eq!((current.version, current.mode), (3, mode("enforce")), "{current:?}");
     assert_eq!((current.policy, done.standing.next), (next.policy, None));
     assert_eq!(statuses(traffic).await, NEW);
 
@@ -118,9 +123,9 @@ async fn an_edit_is_judged_beside_what_is_enforced_until_it_has_earned_its_place
         .collect();
     let expected = [
         ("mode.set", 1, "enforce"),
-        ("mode.promote", 2, "enforce 10%"),
-        ("mode.promote", 2, "enforce 50%"),
-        ("mode.promote", 2, "enforce"),
+        ("mode.promote", 3, "enforce 10%"),
+        ("mode.promote", 3, "enforce 50%"),
+        ("mode.promote", 3, "enforce"),
     ];
     let expected = expected.map(|(action, version, mode)| {
         (Value::from(action), Value::from(version), Value::from(mode))
@@ -129,11 +134,80 @@ async fn an_edit_is_judged_beside_what_is_enforced_until_it_has_earned_its_place
 }
 
 #[tokio::test]
+async fn the_log_says_of_an_edit_which_version_comes_and_goes_and_not_that_the_mode_falls() {
+    let dir = folder();
+    let (gateway, _) = edited(dir.path()).await;
+    for host in ["a", "c"] {
+        configure(dir.path(), &fast_for(host));
+        let what = "the edit is taken up";
+        until_stands(gateway.console, HOSTS, what, |now| has_next(now) == (host == "c")).await;
+    }
+    gateway.stop().await;
+    let of_config = leaves(dir.path())
+        .into_iter()
+        .filter(|leaf| leaf["target"] == HOSTS && leaf["actor"] == "gateway");
+    let next = |side: &Value| {
+        assert_eq!(side["mode"], Value::Null, "it is not of what is in force: {side}");
+        let next = &side["next"];
+        next.is_object().then(|| (next["version"].clone(), next["mode"].clone()))
+    };
+    let said: Vec<_> = of_config
+        .map(|leaf| (next(&leaf["before"]), next(&leaf["after"]), leaf["reason"].clone()))
+        .collect();
+    let warn = |version: u32| Some((json!(version), json!("warn")));
+    assert_eq!(
+        said,
+        [
+            (None, warn(2), json!("version 2 is judged beside version 1, which stays in force")),
+            (warn(2), None, json!("version 2 was taken back: version 1 stays")),
+            (None, warn(3), json!("version 3 is judged beside version 1, which stays in force")),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_take_over_that_cannot_be_compiled_is_tried_again() {
+    let dir = folder();
+    let authority = Authority::new();
+    let [ca, aside] = ["ca.pem", "aside.pem"].map(|name| dir.path().join(name));
+    fs::copy(authority.ca(), &ca).unwrap();
+    let config = |host| format!("{}\n[service]\nca = \"ca.pem\"\n", fast_for(host));
+    configure(dir.path(), &config("a"));
+    let gateway = Gateway::start(serve(dir.path(), service().await)).await;
+    let console = gateway.console;
+    set(console, HOSTS, "enforce").await;
+    configure(dir.path(), &config("b"));
+    until_stands(console, HOSTS, "the edit is judged beside it", has_next).await;
+    fs::rename(&ca, &aside).unwrap();
+    for _ in 0..3 {
+        let promote = Command::Promote { epoch: None };
+        ask(console, HOSTS, promote).await.expect("there is a step above");
+    }
+    gateway.process.says("a rule's next version is in force beside the old one: ").await;
+    assert_eq!(statuses(gateway.traffic).await, NEW);
+    // It is the same file as before: nothing of the config has changed.
+    fs::rename(&aside, &ca).unwrap();
+    let ledger = LedgerReader::open_read_only(&dir.path().join("seaworthy-data")).unwrap();
+    until("what it judges by is written down", async || {
+        let all = ledger.standings().unwrap();
+        let (_, standing) = all.into_iter().find(|(rule, _)| rule == HOSTS)?;
+        (standing.settings["hosts"] == json!(["b.example"])).then_some(())
+    })
+    .await;
+    assert_eq!(statuses(gateway.traffic).await, NEW);
+    gateway.stop().await;
+    let reloads = leaves(dir.path()).into_iter().filter(|leaf| leaf["action"] == "config.reload");
+    assert_eq!(reloads.count(), 1, "but for the edit the config was not read again");
+}
+
+#[tokio::test]
 async fn a_version_that_took_over_is_in_force_after_a_kill() {
     let dir = folder();
     let (gateway, beside) = edited(dir.path()).await;
     for _ in 0..3 {
-        ask(gateway.console, HOSTS, Command::Promote {}).await.expect("there is a step above");
+        ask(gateway.console, HOSTS, Command::Promote { epoch: None })
+            .await
+            .expect("there is a step above");
     }
     gateway.kill().await;
     let gateway = Gateway::start(serve(dir.path(), service().await)).await;
@@ -149,8 +223,9 @@ async fn a_version_that_took_over_is_in_force_after_a_kill() {
 async fn a_restart_in_the_middle_leaves_the_old_version_enforced_and_the_new_one_beside_it() {
     let dir = folder();
     let (gateway, _) = edited(dir.path()).await;
-    let done =
-        ask(gateway.console, HOSTS, Command::Promote {}).await.expect("there is a step above");
+    let done = ask(gateway.console, HOSTS, Command::Promote { epoch: None })
+        .await
+        .expect("there is a step above");
     let before = done.standing;
     let next = before.next.as_ref().expect("it is beside");
     assert_eq!((next.version, next.mode), (2, mode("enforce 10%")));
@@ -187,7 +262,9 @@ async fn a_version_that_took_over_outlasts_the_next_edit() {
     let dir = folder();
     let (gateway, _) = edited(dir.path()).await;
     for _ in 0..3 {
-        ask(gateway.console, HOSTS, Command::Promote {}).await.expect("there is a step above");
+        ask(gateway.console, HOSTS, Command::Promote { epoch: None })
+            .await
+            .expect("there is a step above");
     }
     let ledger = LedgerReader::open_read_only(&dir.path().join("seaworthy-data")).unwrap();
     until("what it judges by is written down", async || {
