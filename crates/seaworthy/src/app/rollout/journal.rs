@@ -66,7 +66,7 @@ impl Note {
     pub(super) fn brought_back(changed: Changed) -> Self {
         let mut entry = Entry::new("gateway", Action::ModeSet, changed.rule.as_str());
         entry.before = changed.before.as_ref().map(|before| state(&before.current));
-        entry.after = Some(state(&changed.after.current));
+        entry.after = Some(state_among(&changed.after.current, &changed));
         let reason = "the clock was ahead when this was written: its window begins anew, and a \
                       hold after a fall lasts no longer than after one now";
         entry.reason = Some(reason.to_owned());
@@ -159,15 +159,12 @@ impl Note {
         entry.before = before.as_ref().map(state);
         let standing = changed.after.lane(lane).unwrap_or(&changed.after.current);
         let after = receipt.map_or(standing, |receipt| &receipt.after);
-        entry.after = Some(match receipt {
+        let mut after_json = state_among(after, &changed);
+        if let Some(receipt) = receipt {
             // So that a receipt that was written anew is not taken for this one.
-            Some(receipt) => {
-                let mut after = state(after);
-                after["receipt"] = json!(receipt.digest);
-                after
-            }
-            None => state(after),
-        });
+            after_json["receipt"] = json!(receipt.digest);
+        }
+        entry.after = Some(after_json);
         // A hold and an approval leave the state's own reason as it was.
         let said = receipt.and_then(|receipt| receipt.event.reason());
         entry.reason = Some(said.unwrap_or(&after.why).to_owned());
@@ -196,7 +193,7 @@ fn of_config(before: &Standing, changed: &Changed) -> Option<Entry> {
     let after = &changed.after;
     if before.current.mode != after.current.mode {
         entry.before = Some(state(&before.current));
-        entry.after = Some(state(&after.current));
+        entry.after = Some(state_among(&after.current, changed));
         entry.reason = Some(after.current.why.clone());
         return Some(entry);
     }
@@ -209,8 +206,8 @@ fn of_config(before: &Standing, changed: &Changed) -> Option<Entry> {
         }
         _ => return None,
     });
-    let next = |standing: &Standing| json!({ "next": standing.next.as_ref().map(state) });
-    (entry.before, entry.after) = (Some(next(before)), Some(next(after)));
+    entry.before = before.next.as_ref().map(state);
+    entry.after = Some(state_among(after.next.as_ref().unwrap_or(&after.current), changed));
     Some(entry)
 }
 
@@ -226,6 +223,18 @@ fn state(state: &RuleState) -> serde_json::Value {
         "policy": state.policy,
         "epoch": state.epoch,
     })
+}
+
+/// What a leaf says of the state that came of a change, and with it of all versions of the rule and
+/// of when: whoever explains a request later has to know which of them judged it, and an entry may
+/// have had to wait for the disk.
+fn state_among(after: &RuleState, changed: &Changed) -> serde_json::Value {
+    let version = |state: &RuleState| json!({ "version": state.version, "mode": state.mode });
+    let mut said = state(after);
+    said["current"] = version(&changed.after.current);
+    said["next"] = changed.after.next.as_ref().map(version).into();
+    said["at_unix_ms"] = changed.now_unix_ms.into();
+    said
 }
 
 /// Fits after "failed to write it down: ".
