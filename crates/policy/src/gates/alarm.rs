@@ -120,6 +120,7 @@ pub struct Tick<'a> {
 pub struct Watch {
     config: Config,
     denials: Denials,
+    /// By the keys of their names: a client that `warn` has seen may have come without its tenant.
     known: BTreeMap<Name, Known>,
     enforced_5xx: Proportion,
     control_5xx: Proportion,
@@ -153,7 +154,7 @@ impl Watch {
         });
         let known = known
             .take(KNOWN_MAX)
-            .map(|(name, before)| (*name, Known { before: *before, since: Proportion::NONE }))
+            .map(|(name, before)| (name.key(), Known { before: *before, since: Proportion::NONE }))
             .collect();
         Self {
             config,
@@ -169,7 +170,7 @@ impl Watch {
         let mut touched = Vec::new();
         let mut active = Proportion::NONE;
         for (name, judged) in tick.denied.iter().filter(|(_, judged)| judged.total() > 0) {
-            let Some(known) = self.known.get_mut(name) else {
+            let Some(known) = self.known.get_mut(&name.key()) else {
                 continue;
             };
             known.since = known.since.and(*judged);

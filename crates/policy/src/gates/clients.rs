@@ -18,8 +18,9 @@
 //! 5. Z is rounded up to sixty-fourths. That can only lower the capital.
 //! 6. Independently of any average it fails where a client that is not waived had at least
 //!    `requests_min` judged requests and more than half of them harmed; such clients are named.
-//! 7. A waived client counts in no gate from the minute in which it is waived. A new waiver changes
-//!    what is to be shown, and begins a new attempt.
+//! 7. A waived client counts in no gate from the minute in which it is waived, whatever tenant it is
+//!    called by: names are compared by their keys. A new waiver changes what is to be shown, and
+//!    begins a new attempt.
 //! 8. [`KEPT_MAX`] clients are kept by name. Beyond that those furthest from a majority of harm are
 //!    let go first; should one of them come back, it is counted from then on.
 
@@ -152,8 +153,10 @@ impl Input {
         &self.clients
     }
 
+    /// Rule 7.
     pub fn is_waived(&self, client: &Name, at: Minute) -> bool {
-        self.waivers.iter().any(|waiver| waiver.client == *client && at < waiver.until)
+        let key = client.key();
+        self.waivers.iter().any(|waiver| waiver.client.key() == key && at < waiver.until)
     }
 
     /// Takes up one minute of judged clients, without the waived ones, and returns its units.

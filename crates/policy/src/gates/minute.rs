@@ -56,6 +56,19 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// As [`key_of`].
+    #[must_use]
+    pub fn key(&self) -> Self {
+        Self::new(key_of(&self.0)).unwrap_or(*self)
+    }
+}
+
+/// What tells a client from others, without the tenant before it: `bearer:…` of `acme (bearer:…)`.
+/// The tenant is for people, and the same client may be written without.
+pub fn key_of(client: &str) -> &str {
+    let bare = client.strip_suffix(')').and_then(|text| text.rsplit_once(" ("));
+    bare.map(|(_, key)| key).filter(|key| !key.is_empty()).unwrap_or(client)
 }
 
 impl fmt::Display for Name {
@@ -131,6 +144,22 @@ pub struct RuleMinute<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_key_of_a_client_is_its_name_without_the_tenant() {
+        for (text, key) in [
+            ("bearer:0123456789abcdef", "bearer:0123456789abcdef"),
+            ("acme (bearer:0123456789abcdef)", "bearer:0123456789abcdef"),
+            ("bearer:0123456789abcdef (ip:192.0.2.7)", "ip:192.0.2.7"),
+            ("acme-batch", "acme-batch"),
+            ("acme ()", "acme ()"),
+            (")", ")"),
+        ] {
+            let name = Name::new(text).unwrap();
+            assert_eq!(name.key().as_str(), key);
+            assert_eq!(name.key().key(), name.key());
+        }
+    }
 
     #[test]
     fn a_name_is_bounded_and_printable() {

@@ -35,6 +35,13 @@ fn fast() -> String {
     ours
 }
 
+/// The same, where nobody sends alerts.
+pub(crate) fn fast_without_alerts() -> String {
+    let fast = fast();
+    let (ours, _) = fast.split_once("\n[alerts]\n").expect("the demo takes alerts");
+    ours.to_owned()
+}
+
 /// The same, where `host` is the right one.
 fn fast_for(host: &str) -> String {
     format!("{}\n[protect.host_allowlist]\nhosts = [\"{host}.example\"]\n", fast())

@@ -3,8 +3,9 @@
 //! Each write is an [`Operation`] of a [`Change`](super::Change), so that it is there together with
 //! its entry in the audit log or not at all.
 
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use seaworthy_policy::evidence::Lane;
+use seaworthy_policy::gates::minute::key_of;
 use seaworthy_policy::rollout::{Receipt, Standing};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -86,14 +87,15 @@ pub fn put_receipt(receipt: &Receipt) -> Operation {
     })
 }
 
-/// Accepts that a client breaks. Refused beyond [`WAIVERS_MAX`] clients of one rule.
+/// Accepts that a client breaks; takes the place of its waiver by another tenant's name. Refused
+/// beyond [`WAIVERS_MAX`] clients of one rule.
 pub fn put_waiver(waiver: WaiverRow) -> Operation {
     Operation::new("keeping the waiver", move |connection, _| {
+        delete_by_key(connection, &waiver.rule, &waiver.client)?;
         connection
             .prepare_cached(
                 "INSERT INTO rollout_waiver (rule, client, until_ms, reason, actor) \
-                 VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET \
-                 until_ms = excluded.until_ms, reason = excluded.reason, actor = excluded.actor",
+                 VALUES (?, ?, ?, ?, ?)",
             )?
             .execute(params![
                 waiver.rule,
@@ -113,18 +115,26 @@ pub fn put_waiver(waiver: WaiverRow) -> Operation {
     })
 }
 
-/// Takes a waiver back; refused where there is none.
+/// Takes a waiver back, by whatever tenant its client is named; refused where there is none.
 pub fn delete_waiver(rule: &str, client: &str) -> Operation {
     let (rule, client) = (rule.to_owned(), client.to_owned());
     Operation::new("taking the waiver back", move |connection, _| {
-        let deleted = connection
-            .prepare_cached("DELETE FROM rollout_waiver WHERE rule = ? AND client = ?")?
-            .execute([&rule, &client])?;
-        if deleted == 0 {
+        if delete_by_key(connection, &rule, &client)? == 0 {
             return Err(OperationError::Refused(format!("{client} has no waiver for {rule}")));
         }
         Ok(())
     })
+}
+
+/// How many waivers of `rule` were of the client, which can be named with its tenant or without.
+fn delete_by_key(connection: &Connection, rule: &str, client: &str) -> rusqlite::Result<usize> {
+    let key = key_of(client);
+    connection
+        .prepare_cached(
+            "DELETE FROM rollout_waiver WHERE rule = ?1 \
+             AND (client = ?2 OR substr(client, -length(?3)) = ?3)",
+        )?
+        .execute([rule, key, &format!(" ({key})")])
 }
 
 /// Remembers an alert, and forgets the oldest beyond a bound.
@@ -334,6 +344,41 @@ mod tests {
         assert_eq!(ledger.reader().waivers().unwrap().len(), WAIVERS_MAX - 1);
         // What was refused is not in the log either.
         assert_eq!(leaves(&ledger), before + WAIVERS_MAX as u64 + 1);
+    }
+
+    #[tokio::test]
+    async fn a_client_has_one_waiver_of_a_rule_by_whatever_tenant_it_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = open(dir.path());
+        let (bare, named) = ("bearer:0123456789abcdef", "acme (bearer:0123456789abcdef)");
+        let waived = async |rule: &str, client: &str| {
+            let waiver = WaiverRow {
+                rule: rule.to_owned(),
+                client: client.to_owned(),
+                until_unix_ms: NOW_MS,
+                reason: "it is being mended".to_owned(),
+                actor: "operator:ada".to_owned(),
+            };
+            ledger.commit(entry(Action::RolloutWaive).and(put_waiver(waiver))).await.unwrap();
+        };
+        let unwaived = async |rule: &str, client: &str| {
+            let change = entry(Action::RolloutUnwaive).and(delete_waiver(rule, client));
+            ledger.commit(change).await.is_ok()
+        };
+        let kept = || {
+            let rows = ledger.reader().waivers().unwrap().into_iter();
+            rows.map(|row| format!("{}: {}", row.rule, row.client)).collect::<Vec<_>>()
+        };
+        waived("csrf", bare).await;
+        waived("csrf", "acme (bearer:0123456789abcdee)").await;
+        waived("cors", bare).await;
+        waived("csrf", named).await;
+        let other = "csrf: acme (bearer:0123456789abcdee)";
+        assert_eq!(kept(), [&format!("cors: {bare}"), other, &format!("csrf: {named}")]);
+        // A key alone that is the end of another one's is not that one's.
+        assert!(!unwaived("csrf", "0123456789abcdef").await);
+        assert!(unwaived("csrf", bare).await && unwaived("cors", named).await);
+        assert_eq!(kept(), [other]);
     }
 
     #[tokio::test]

@@ -57,6 +57,18 @@ fn false_alarms_are_as_rare_as_is_stated() {
 }
 
 #[test]
+fn a_client_is_known_by_its_key_whatever_tenant_it_is_called_by() {
+    let (bare, named) = ("bearer:0123456789abcdef", "acme (bearer:0123456789abcdef)");
+    for (before, now) in [(bare, named), (named, bare), (named, named)] {
+        let by_client = vec![(name(before), counts(0, 1000))];
+        let mut watch = Watch::new(Config::default(), &Baseline { by_client, ..baseline() });
+        let denied = [(name(now), counts(12, 12))];
+        let alarm = watch.observe(&Tick { denied: &denied, ..QUIET }).expect("it broke");
+        assert!(alarm.sentence.starts_with(&format!("enforcing broke {now}: ")), "{alarm:?}");
+    }
+}
+
+#[test]
 fn a_known_client_that_breaks_is_named() {
     let mut watch = Watch::new(Config::default(), &baseline());
     let broken = [(name("client-7"), counts(1, 1))];

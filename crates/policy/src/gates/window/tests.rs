@@ -112,6 +112,29 @@ fn one_large_client_does_not_drown_a_small_one() {
 }
 
 #[test]
+fn a_waiver_is_of_a_client_by_whatever_tenant_either_is_called() {
+    let (bare, named) = ("bearer:0123456789abcdef", "acme (bearer:0123456789abcdef)");
+    let other = "acme (bearer:0123456789abcdee)";
+    for (waived, client, is_waived) in [
+        (bare, bare, true),
+        (bare, named, true),
+        (named, bare, true),
+        ("demo (bearer:0123456789abcdef)", named, true),
+        (bare, other, false),
+        (named, other, false),
+        (named, "acme", false),
+    ] {
+        let waiver = Waiver { client: name(waived), until: at(30) };
+        let mut window = Window::begin(Start { waivers: vec![waiver], ..start(0) }).unwrap();
+        let clients = [shadow(client, 8, 8)];
+        window.observe(&RuleMinute { minute: at(0), clients: &clients, ..QUIET }).unwrap();
+        let verdict = verdict(&readings(&mut window, 1), Gate::Clients);
+        let want = if is_waived { Verdict::NoData } else { Verdict::Fail };
+        assert_eq!(verdict, want, "{client}, and a waiver of {waived}");
+    }
+}
+
+#[test]
 fn a_waived_client_counts_nowhere() {
     let waiver = Waiver { client: name("acme-batch"), until: at(30) };
     let mut window = Window::begin(Start { waivers: vec![waiver], ..start(0) }).unwrap();

@@ -3,7 +3,7 @@
 use seaworthy_console::control::{self, Command, Done, Refused};
 use seaworthy_policy::client::ClientKey;
 use seaworthy_policy::evidence::Lane;
-use seaworthy_policy::gates::minute::Name;
+use seaworthy_policy::gates::minute::{Name, key_of};
 use seaworthy_policy::mode::{Mode, ModeSetting};
 use seaworthy_policy::rollout::{Approval, Event, REASON_CHARS_MAX, RolloutConfig, Standing};
 use seaworthy_store::ledger::{
@@ -109,7 +109,7 @@ pub(super) fn waiver(
         Command::Unwaive { client } => (client, None),
         _ => return Ok(None),
     };
-    if Name::new(client).is_err() || !is_client(client) {
+    if Name::new(client).is_err() || key_of(client).parse::<ClientKey>().is_err() {
         let message = "expected a client as `rollout status` shows it, such as \
                        \"bearer:0123456789abcdef\" or \"acme (bearer:0123456789abcdef)\"";
         return Err(Refused::BadRequest(message.to_owned()));
@@ -225,7 +225,6 @@ impl Engine {
             }
         }
         let losses = self.journal.losses();
-        self.name_waived();
         // The window has counted the client, or has not; it begins anew.
         for lane in super::LANES {
             self.restart_window(&request.rule, lane, "a waiver was changed");
@@ -261,12 +260,6 @@ pub(super) fn check(request: &control::Request) -> Result<String, Refused> {
         ));
     }
     Ok(format!("operator:{}", request.actor))
-}
-
-/// `bearer:…`, or that in brackets behind a tenant.
-fn is_client(text: &str) -> bool {
-    let bare = text.strip_suffix(')').and_then(|text| text.rsplit_once(" (")).map(|(_, key)| key);
-    bare.unwrap_or(text).parse::<ClientKey>().is_ok()
 }
 
 fn refused(error: NotChanged) -> Refused {

@@ -310,11 +310,6 @@ impl Journal {
         known.next().cloned().unwrap_or_default()
     }
 
-    /// The waivers of all rules.
-    pub(super) fn all_waivers(&self) -> &[WaiverRow] {
-        &self.waivers
-    }
-
     pub(super) fn waiver_rows(&self, rule: &str) -> impl Iterator<Item = &WaiverRow> {
         self.waivers.iter().filter(move |waiver| waiver.rule == rule)
     }

@@ -76,7 +76,6 @@ impl Engine {
         const WEEK_MS: i64 = 7 * 24 * 3600 * 1000;
         let now = self.book.now_unix_ms();
         let since = since.max(now - REPLAYED_MS);
-        self.name_waived();
         let gaps: BTreeMap<i64, u64> = reader.evidence_gaps(since)?.into_iter().collect();
         let mut ticks: BTreeMap<Minute, BTreeMap<(String, Lane), RuleEvidence>> = BTreeMap::new();
         for stored in reader.evidence(since)? {
@@ -110,12 +109,5 @@ impl Engine {
             track.interrupted();
         }
         Ok(())
-    }
-
-    /// Calls clients what their waivers call them.
-    pub(super) fn name_waived(&mut self) {
-        for waiver in self.journal.all_waivers() {
-            self.clients.waived(&waiver.client);
-        }
     }
 }

@@ -35,6 +35,7 @@ pub(super) struct Before {
     pub(super) errors: Proportion,
     /// (client, second) units; hits had a would-deny.
     pub(super) units: Proportion,
+    /// By the keys of their names.
     pub(super) by_client: BTreeMap<Name, Proportion>,
 }
 
@@ -115,15 +116,6 @@ impl Clients {
         named
     }
 
-    /// Calls a client what a waiver calls it.
-    pub(super) fn waived(&mut self, text: &str) {
-        let bare = text.strip_suffix(')').and_then(|text| text.rsplit_once(" ("));
-        let key = bare.map_or(text, |(_, key)| key).parse::<ClientKey>();
-        if let (Ok(client), Ok(name)) = (key, Name::new(text)) {
-            self.0.insert(number(Some(client)), name);
-        }
-    }
-
     pub(super) fn by_number(&self, number: u64) -> Option<Name> {
         self.0.get(&number).copied()
     }
@@ -145,6 +137,8 @@ impl Track {
             Mode::Off | Mode::Warn => Share::NONE,
         };
         let attempt = config.above(state.mode).map_or(1, |next| state.attempt(next));
+        let watch =
+            matches!(state.mode, Mode::Enforce(_)).then(|| before.watch(&gates.alarm, &waivers));
         let start = Start {
             first: scale.first_whole(state.window_unix_ms),
             step,
@@ -154,7 +148,6 @@ impl Track {
             control_before: before.errors,
         };
         let window = Window::begin(start).expect("waivers are bounded where they are taken");
-        let watch = matches!(state.mode, Mode::Enforce(_)).then(|| before.watch(&gates.alarm));
         Self {
             of: Of::state(state),
             route,
@@ -270,7 +263,7 @@ impl Before {
         for one in evidence.clients.iter().filter(|one| one.client.is_identified()) {
             let judged = part(one.counts.would_deny, one.counts.evaluated);
             self.judged = self.judged.and(judged);
-            let name = names.name(one.client, &one.tenant);
+            let name = names.name(one.client, &one.tenant).key();
             if self.by_client.contains_key(&name) || self.by_client.len() < BASELINE_CLIENTS_MAX {
                 let known = self.by_client.entry(name).or_insert(Proportion::NONE);
                 *known = known.and(judged);
@@ -278,8 +271,11 @@ impl Before {
         }
     }
 
-    fn watch(&self, config: &alarm::Config) -> Watch {
-        let by_client = self.by_client.iter().map(|(name, judged)| (*name, *judged)).collect();
+    /// Without the clients that are waived: they are expected to break.
+    fn watch(&self, config: &alarm::Config, waivers: &[Waiver]) -> Watch {
+        let is_waived = |name: &Name| waivers.iter().any(|one| one.client.key() == name.key());
+        let watched = self.by_client.iter().filter(|(name, _)| !is_waived(name));
+        let by_client = watched.map(|(name, judged)| (*name, *judged)).collect();
         let baseline = alarm::Baseline { clients: self.units, by_client };
         Watch::new(config.clone(), &baseline)
     }
