@@ -161,21 +161,28 @@ pub fn find_file() -> Option<PathBuf> {
 
 /// Loads a config to serve with: at least one upstream is required.
 pub fn load(inputs: &Inputs) -> Result<Config, Faults> {
-    load_for(inputs, Upstreams::Required)
+    load_for(inputs, Purpose::Serve)
 }
 
 /// Loads a config to look at: what `--upstream` will say later may be missing.
 pub fn inspect(inputs: &Inputs) -> Result<Config, Faults> {
-    load_for(inputs, Upstreams::Optional)
+    load_for(inputs, Purpose::Inspect)
+}
+
+/// Loads a config to find the gateway by, or its data: what the settings name is neither read nor
+/// missed. The gateway's secrets are not those of everybody who may read its log.
+pub fn locate(inputs: &Inputs) -> Result<Config, Faults> {
+    load_for(inputs, Purpose::Locate)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Upstreams {
-    Required,
-    Optional,
+enum Purpose {
+    Serve,
+    Inspect,
+    Locate,
 }
 
-fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
+fn load_for(inputs: &Inputs, purpose: Purpose) -> Result<Config, Faults> {
     let name = inputs.file.as_ref().map_or(BUILT_IN.to_owned(), |path| path.display().to_string());
     let mut stamps = Stamps::default();
     if let Some(path) = &inputs.file {
@@ -192,12 +199,18 @@ fn load_for(inputs: &Inputs, upstreams: Upstreams) -> Result<Config, Faults> {
 
     let sections: Sections = read::read(&tree, &Path::default(), &mut report);
     let routes = route::read_all(&tree, &mut report);
-    let protects = routes.list.iter().map(|route| &route.protect).chain([&sections.protect]);
-    let others = sections.alerts.sources().chain(&sections.modes.redis_password);
-    let sources = sources::read_all(protects, others, inputs, &mut stamps);
-    check(&sections, &sources, &tree, &mut report);
-    route::check(&routes, &sections.protect, &sources, &mut report);
-    if upstreams == Upstreams::Required && sections.service.upstreams.is_empty() {
+    let sources = if purpose == Purpose::Locate {
+        check(&sections, None, &tree, &mut report);
+        Sources::default()
+    } else {
+        let protects = routes.list.iter().map(|route| &route.protect).chain([&sections.protect]);
+        let others = sections.alerts.sources().chain(&sections.modes.redis_password);
+        let sources = sources::read_all(protects, others, inputs, &mut stamps);
+        check(&sections, Some(&sources), &tree, &mut report);
+        route::check(&routes, &sections.protect, &sources, &mut report);
+        sources
+    };
+    if purpose == Purpose::Serve && sections.service.upstreams.is_empty() {
         let mut checks = Checks { tree: &tree, section: Path::of("service"), report: &mut report };
         checks.require(
             tree.get("service").and_then(|service| service.get("upstreams")).is_some_and(has_items),
@@ -257,18 +270,23 @@ fn has_items(node: &Node) -> bool {
     }
 }
 
-/// Asks every section, protection and named file whether it makes sense.
-fn check(sections: &Sections, sources: &Sources, tree: &Node, report: &mut Report) {
+/// Asks every section, protection and named file whether it makes sense; without `sources` only
+/// those that need nothing but themselves.
+fn check(sections: &Sections, sources: Option<&Sources>, tree: &Node, report: &mut Report) {
     if report.is_torn() {
         // What is missing may be in the part that could not be read.
         return;
     }
     let mut checks = Checks { tree, section: Path::of("service"), report };
     sections.service.check(&mut checks);
-    files::check_service(&sections.service, &mut checks);
+    if sources.is_some() {
+        files::check_service(&sections.service, &mut checks);
+    }
     checks.section = Path::of("listen");
     sections.listen.check(&mut checks);
-    files::check_listen(&sections.listen, &mut checks);
+    if sources.is_some() {
+        files::check_listen(&sections.listen, &mut checks);
+    }
     checks.section = Path::of("console");
     sections.console.check(&mut checks);
     checks.section = Path::of("store");
@@ -281,15 +299,19 @@ fn check(sections: &Sections, sources: &Sources, tree: &Node, report: &mut Repor
     for fault in sections.gates.faults() {
         checks.require(false, fault.key, fault.to_string());
     }
-    checks.section = Path::of("modes");
-    sections.modes.check(&sections.service, sources, &mut checks);
-    files::check_modes(&sections.modes, &mut checks);
+    if let Some(sources) = sources {
+        checks.section = Path::of("modes");
+        sections.modes.check(&sections.service, sources, &mut checks);
+        files::check_modes(&sections.modes, &mut checks);
+    }
     checks.section = Path::of("announce");
     sections.announce.check(&mut checks);
     checks.section = Path::of("learn");
     sections.learn.check(&mut checks);
-    checks.section = Path::of("alerts");
-    alerts::check(&sections.alerts, sources, &mut checks);
+    if let Some(sources) = sources {
+        checks.section = Path::of("alerts");
+        alerts::check(&sections.alerts, sources, &mut checks);
+    }
     checks.section = Path::of("log");
     sections.log.check(&mut checks);
     if let Err(fault) = ClientResolver::new(&sections.client, &[0; 16]) {
@@ -298,7 +320,9 @@ fn check(sections: &Sections, sources: &Sources, tree: &Node, report: &mut Repor
     }
     checks.section = Path::of("consumers");
     consumers::check(&sections.consumers, &mut checks);
-    protect::check(&sections.protect, sources, tree, report);
+    if let Some(sources) = sources {
+        protect::check(&sections.protect, sources, tree, report);
+    }
 }
 
 /// Reads the file, or says in words why not.

@@ -141,7 +141,7 @@ impl Audit {
 impl Place {
     fn dir(self, surroundings: Surroundings) -> Result<PathBuf, Failure> {
         let flags = Flags { data: self.data, ..Flags::default() };
-        Ok(config::inspect(&self.file.inputs(flags, surroundings))?.store.dir)
+        Ok(config::locate(&self.file.inputs(flags, surroundings))?.store.dir)
     }
 
     fn open(self, surroundings: Surroundings) -> Result<LedgerReader, Failure> {

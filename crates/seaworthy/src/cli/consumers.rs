@@ -76,7 +76,7 @@ impl Consumers {
             limit: self.limit,
         };
         let flags = Flags { data: self.data, ..Flags::default() };
-        let config = config::inspect(&self.file.inputs(flags, surroundings))?;
+        let config = config::locate(&self.file.inputs(flags, surroundings))?;
         let page = TelemetryReader::open_read_only(&config.store.dir)
             .and_then(|reader| reader.consumers(&filter))
             .map_err(failure)?;

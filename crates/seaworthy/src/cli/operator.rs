@@ -93,7 +93,7 @@ impl Gateway {
     fn way(self, surroundings: Surroundings) -> Result<Way, Failure> {
         let (console, is_named) = (self.console, self.console.is_some());
         let flags = Flags { data: self.data, ..Flags::default() };
-        let config = config::inspect(&self.file.inputs(flags, surroundings));
+        let config = config::locate(&self.file.inputs(flags, surroundings));
         let console = match (console, &config) {
             (Some(console), _) => console,
             (None, Ok(config)) => config.console.addr,

@@ -87,7 +87,7 @@ impl Requests {
         };
         let flags = Flags { data: self.data, ..Flags::default() };
         let inputs = self.file.inputs(flags, surroundings);
-        let config = config::inspect(&inputs)?;
+        let config = config::locate(&inputs)?;
         if let Some(id) = &self.explain {
             let variable = inputs.variable(key::VARIABLE);
             return explain::run(&config, variable, id, self.json, paper);

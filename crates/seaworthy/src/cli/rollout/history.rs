@@ -76,7 +76,7 @@ pub(in crate::cli) struct One {
 impl Place {
     fn open(self, surroundings: Surroundings) -> Result<LedgerReader, Failure> {
         let flags = Flags { data: self.data, ..Flags::default() };
-        let config = config::inspect(&self.file.inputs(flags, surroundings))?;
+        let config = config::locate(&self.file.inputs(flags, surroundings))?;
         LedgerReader::open_read_only(&config.store.dir).map_err(|error| failure(&error))
     }
 }

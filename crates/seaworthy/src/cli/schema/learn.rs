@@ -77,7 +77,7 @@ impl Learn {
     pub(in crate::cli) fn run(self, surroundings: Surroundings) -> Result<Answer, Failure> {
         let Source::Requests = self.from;
         let flags = Flags { data: self.data, ..Flags::default() };
-        let config = config::inspect(&self.file.inputs(flags, surroundings))?;
+        let config = config::locate(&self.file.inputs(flags, surroundings))?;
         let rows = match TelemetryReader::open_read_only(&config.store.dir)
             .and_then(|reader| reader.shapes())
         {
