@@ -160,6 +160,13 @@ impl Sources {
         })
     }
 
+    /// All of them, in order, whether they could be read or not.
+    pub fn named(&self) -> Vec<&Source> {
+        let mut named: Vec<_> = self.texts.keys().chain(self.folders.keys()).collect();
+        named.sort_unstable();
+        named
+    }
+
     pub fn contains(&self, source: &Source) -> bool {
         self.texts.contains_key(source) || self.folders.contains_key(source)
     }

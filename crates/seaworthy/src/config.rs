@@ -123,7 +123,8 @@ pub struct Config {
     pub learn: Learn,
     pub alerts: AlertsConfig,
     pub log: Log,
-    /// What the settings name: those of the protections, and of the alerts.
+    /// What the settings name: those of the protections and of the alerts, the password of Redis and
+    /// the files of TLS.
     pub sources: Sources,
     /// The files that it was read from, as they were then.
     pub stamps: Stamps,
@@ -205,7 +206,11 @@ fn load_for(inputs: &Inputs, purpose: Purpose) -> Result<Config, Faults> {
     } else {
         let protects = routes.list.iter().map(|route| &route.protect).chain([&sections.protect]);
         let others = sections.alerts.sources().chain(&sections.modes.redis_password);
-        let sources = sources::read_all(protects, others, inputs, &mut stamps);
+        let mut sources = sources::read_all(protects, others, inputs, &mut stamps);
+        sources::add_files(
+            &mut sources,
+            files::named(&sections.listen, &sections.service, &sections.modes),
+        );
         check(&sections, Some(&sources), &tree, &mut report);
         route::check(&routes, &sections.protect, &sources, &mut report);
         sources

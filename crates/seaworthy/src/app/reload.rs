@@ -87,7 +87,7 @@ struct Fixed(Vec<(&'static str, String)>);
 
 impl Fixed {
     fn of(config: &Config) -> Self {
-        let Config { service, listen, console, store, log, .. } = config;
+        let Config { service, listen, console, store, modes, log, .. } = config;
         Self(vec![
             ("service.name", service.name.clone()),
             ("listen.addr", listen.addr.to_string()),
@@ -96,6 +96,7 @@ impl Fixed {
             ("console.addr", console.addr.to_string()),
             ("store.dir", store.dir.display().to_string()),
             ("store.telemetry", format!("{:?}", store.telemetry)),
+            ("modes", format!("{modes:?}")),
             ("log", format!("{log:?}")),
         ])
     }

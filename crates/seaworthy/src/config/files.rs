@@ -1,6 +1,6 @@
 //! The PEM files that a config names are there and hold what they should.
 
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -10,6 +10,16 @@ use super::check::Checks;
 use super::listen::Listen;
 use super::modes::Modes;
 use super::service::Service;
+
+/// The PEM files that are named.
+pub(crate) fn named<'a>(
+    listen: &'a Listen,
+    service: &'a Service,
+    modes: &'a Modes,
+) -> impl Iterator<Item = &'a PathBuf> {
+    let tls = listen.tls.iter().flat_map(|files| [&files.cert, &files.key]);
+    tls.chain(&service.ca).chain(&modes.redis_ca)
+}
 
 pub(crate) fn check_listen(listen: &Listen, checks: &mut Checks<'_>) {
     if let Some(files) = &listen.tls {

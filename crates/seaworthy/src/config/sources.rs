@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use seaworthy_policy::registry::{Protect, REGISTRY};
 use seaworthy_policy::source::{NamedText, SOURCE_BYTES_MAX, Source, Sources};
@@ -40,6 +40,18 @@ pub(crate) fn read_all<'a>(
         sources.insert(source, text);
     }
     sources
+}
+
+/// Adds files that are read by whoever needs them, so that it is known later what they held. They
+/// are taken up with a reload and start none.
+pub(crate) fn add_files<'a>(sources: &mut Sources, paths: impl IntoIterator<Item = &'a PathBuf>) {
+    for path in paths {
+        let source = Source::File(path.clone());
+        if !sources.contains(&source) {
+            let text = read_file(path);
+            sources.insert(source, text);
+        }
+    }
 }
 
 /// What a command's own file or variable has, or why it cannot be read.

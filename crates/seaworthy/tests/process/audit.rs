@@ -105,6 +105,30 @@ async fn what_the_gateway_does_is_audited_and_verified_while_it_runs_and_after_a
 }
 
 #[tokio::test]
+async fn a_secret_that_is_rotated_is_a_reload_that_shows_it_was_and_not_what_it_is() {
+    let dir = folder();
+    let secret = |word: &str| word.repeat(10);
+    fs::write(dir.path().join("alerts.secret"), secret("old1")).unwrap();
+    let config = "[alerts]\nsecrets = [\"file:alerts.secret\"]\n";
+    fs::write(dir.path().join("seaworthy.toml"), config).unwrap();
+    let gateway = Gateway::start(serve(dir.path(), service().await)).await;
+    signed(&gateway, 2.0).await;
+    fs::write(dir.path().join("alerts.secret"), secret("newer")).unwrap();
+    signed(&gateway, 3.0).await;
+    gateway.stop().await;
+    let leaf = leaves(dir.path()).remove(2);
+    assert_eq!(leaf["action"], "config.reload");
+    let diff = leaf["after"]["diff"].as_str().expect("a diff");
+    let changed: Vec<_> = diff.lines().filter(|line| line.starts_with(['+', '-'])).collect();
+    let [old, new] = changed[..] else { panic!("{diff}") };
+    let line = "source \"file:alerts.secret\" = hmac:";
+    assert!(old.starts_with(&format!("-{line}")) && new.starts_with(&format!("+{line}")), "{diff}");
+    let log = fs::read(dir.path().join("seaworthy-data/ledger.db")).unwrap();
+    let has = |word: &str| log.windows(word.len()).any(|bytes| bytes == word.as_bytes());
+    assert!(!has("old1") && !has("newer"), "no secret is in the log");
+}
+
+#[tokio::test]
 async fn a_ledger_that_cannot_be_opened_does_not_stop_the_traffic() {
     let dir = folder();
     let data = dir.path().join("seaworthy-data");

@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 
 use ring::digest::{SHA256, digest};
 use ring::hmac;
-use seaworthy_policy::registry::{InstallKey, REGISTRY};
-use seaworthy_policy::source::Source;
+use seaworthy_policy::registry::InstallKey;
 use seaworthy_store::ledger::{Action, Entry, TARGET_BYTES_MAX};
 use serde_json::json;
 use similar::TextDiff;
@@ -21,8 +20,9 @@ const DIFF_BYTES_MAX: usize = 64 << 10;
 /// Lines around a change.
 const DIFF_CONTEXT: usize = 2;
 
-/// Every effective setting, a line each, as `seaworthy config show` has them; then what each
-/// named source held, as a keyed hash.
+/// Every effective setting, a line each, as `seaworthy config show` has them; then what each source
+/// held that any setting names, as a keyed hash: those of protections and alerts, the password of
+/// Redis, and the files of TLS.
 ///
 /// No setting is a secret: those are kept in files and variables, of which settings have the
 /// names. Their contents may be short enough to be guessed, so a hash of them that anybody could
@@ -38,14 +38,8 @@ impl ConfigText {
             .map(|setting| format!("{} = {}\n", setting.key, setting.value))
             .collect();
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key.derive("audit source"));
-        let protects = config.routes.iter().map(|route| &route.protect).chain([&config.protect]);
-        let named = protects
-            .flat_map(|protect| REGISTRY.iter().flat_map(move |entry| (entry.sources)(protect)));
-        let mut sources: Vec<Source> = named.collect();
-        sources.sort();
-        sources.dedup();
-        for source in sources {
-            let held = config.sources.fingerprint(std::slice::from_ref(&source));
+        for source in config.sources.named() {
+            let held = config.sources.fingerprint(std::slice::from_ref(source));
             let tag = hmac::sign(&key, &held.unwrap_or_default());
             let tag = hex(&tag.as_ref()[..16]);
             writeln!(text, "source \"{source}\" = hmac:{tag}").expect("a string takes it all");
@@ -133,9 +127,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("seaworthy.toml");
         std::fs::write(&file, toml).unwrap();
+        let env = ["WEBHOOK", "ALERTS", "TOKEN", "REDIS"];
         let inputs = Inputs {
             file: Some(file),
-            env: vec![("WEBHOOK".to_owned(), secret.to_owned())],
+            env: env.map(|name| (name.to_owned(), secret.to_owned())).to_vec(),
             ..Inputs::default()
         };
         let config = load(&inputs).unwrap_or_else(|faults| panic!("{faults}"));
@@ -148,6 +143,12 @@ mod tests {
         [route.protect.signature]\nsecrets = [\"env:WEBHOOK\"]\n";
     const SECRET: &str = "hunter2hunter2hunter2hunter2hunter2";
 
+    /// What a diff says has changed, as the starts of its lines.
+    fn changed(diff: &str) -> Vec<&str> {
+        let lines = diff.lines().filter(|line| line.starts_with(['+', '-']));
+        lines.map(|line| line.split(" = ").next().unwrap()).collect()
+    }
+
     #[test]
     fn a_reload_says_what_changed_and_no_secret() {
         let before = text(CONFIG, SECRET);
@@ -155,25 +156,71 @@ mod tests {
         let entry = reloaded("seaworthy.toml", &before, &now, 3);
         let after = entry.after.unwrap();
         let diff = after["diff"].as_str().unwrap();
-        let changed: Vec<&str> = diff
-            .lines()
-            .filter(|line| line.starts_with(['+', '-']))
-            .map(|line| line.split(" = ").next().unwrap())
-            .collect();
-        let source = "source \"env:WEBHOOK\"";
         assert_eq!(
-            changed,
+            changed(diff),
             [
                 "-service.upstreams",
                 "+service.upstreams",
-                &format!("-{source}"),
-                &format!("+{source}")
+                "-source \"env:WEBHOOK\"",
+                "+source \"env:WEBHOOK\"",
             ]
         );
         assert!(diff.starts_with("@@ "), "{diff}");
         assert!(!format!("{after}{}{}", before.0, now.0).contains("hunter"), "{diff}");
         assert_eq!(before.diff(&before), "");
         assert_eq!(before.sha256(), text(CONFIG, SECRET).sha256());
+    }
+
+    #[test]
+    fn a_secret_that_is_rotated_is_seen_wherever_a_setting_names_it() {
+        const SERVICE: &str = "[service]\nname = \"desk\"\nupstreams = [\"http://127.0.0.1:1\"]\n";
+        for (section, source) in [
+            ("[protect.signature]\nsecrets = [\"env:WEBHOOK\"]", "env:WEBHOOK"),
+            ("[alerts]\nsecrets = [\"env:ALERTS\"]", "env:ALERTS"),
+            ("[alerts]\ntokens = [\"env:TOKEN\"]", "env:TOKEN"),
+            (
+                "[modes]\nredis = \"redis://127.0.0.1:1\"\nredis_password = \"env:REDIS\"",
+                "env:REDIS",
+            ),
+        ] {
+            let config = format!("{SERVICE}{section}\n");
+            let (before, now) = (text(&config, SECRET), text(&config, &SECRET.replace('2', "3")));
+            let diff = now.diff(&before);
+            let want = [format!("-source \"{source}\""), format!("+source \"{source}\"")];
+            assert_eq!(changed(&diff), want, "{section}: {diff}");
+            assert!(!diff.contains("hunter"), "{diff}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_and_a_key_that_are_replaced_are_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let replace = || {
+            let made = rcgen::generate_simple_self_signed(["desk.example".to_owned()]).unwrap();
+            std::fs::write(path("cert.pem"), made.cert.pem()).unwrap();
+            std::fs::write(path("key.pem"), made.signing_key.serialize_pem()).unwrap();
+            std::fs::write(path("ca.pem"), made.cert.pem()).unwrap();
+        };
+        let [cert, key, ca] = ["cert.pem", "key.pem", "ca.pem"].map(path);
+        let config = format!(
+            "[service]\nname = \"desk\"\nupstreams = [\"https://127.0.0.1:1\"]\nca = {ca:?}\n\
+             [listen]\ntls = {{ cert = {cert:?}, key = {key:?} }}\n\
+             [modes]\nredis = \"rediss://127.0.0.1:1\"\nredis_ca = {ca:?}\n"
+        );
+        replace();
+        let before = text(&config, SECRET);
+        replace();
+        let now = text(&config, SECRET);
+        let mut want: Vec<_> = [&ca, &cert, &key]
+            .into_iter()
+            .flat_map(|path| ["-", "+"].map(|sign| format!("{sign}source \"file:{path}\"")))
+            .collect();
+        let diff = now.diff(&before);
+        let mut found = changed(&diff);
+        (want.sort(), found.sort_unstable());
+        assert_eq!(found, want, "{diff}");
+        assert!(!diff.contains("BEGIN"), "{diff}");
     }
 
     #[test]

@@ -55,7 +55,11 @@ impl Desk {
         })
         .await;
         let reading = self.gate(rule, "clients");
-        assert_eq!((&reading["verdict"], &reading["numbers"]["waived_clients"]), (&"no_data".into(), &1.0.into()), "{rule}: {reading}");
+        assert_eq!(
+            (&reading["verdict"], &reading["numbers"]["waived_clients"]),
+            (&"no_data".into(), &1.0.into()),
+            "{rule}: {reading}"
+        );
         let harm = self.gate(rule, "harm_rate");
         assert_eq!(harm["numbers"]["hits"], 0.0, "{rule}: {harm}");
     }
