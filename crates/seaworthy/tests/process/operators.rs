@@ -1,6 +1,7 @@
 //! What operators do to rules from the command line: through a gateway that runs, and without one.
 
 mod explained;
+mod printed;
 mod secrets;
 mod waivers;
 
