@@ -43,6 +43,9 @@ pub struct VersionStanding {
     /// The step that it would climb next, and which try that is.
     pub next_step: Option<Share>,
     pub attempt: u32,
+    /// The step that somebody has approved.
+    #[serde(default)]
+    pub approved: Option<Share>,
     /// What keeps it where it is.
     pub stay: Option<Stay>,
     /// What it waits for, in words; the first gate that does not pass says it.

@@ -158,6 +158,7 @@ pub(crate) mod tests {
             why: why.to_owned(),
             next_step: Share::from_basis_points(1000),
             attempt: 1,
+            approved: None,
             stay,
             waits_for: None,
             gates: Vec::new(),

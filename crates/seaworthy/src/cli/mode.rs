@@ -155,6 +155,7 @@ pub(super) mod tests {
             why: "new: it collects evidence".to_owned(),
             next_step: Share::from_basis_points(1000),
             attempt: 1,
+            approved: None,
             stay: Some(Stay::Gates { passed: 5, of: 6 }),
             waits_for: Some("harm_rate: needs 412 more requests".to_owned()),
             gates: Vec::new(),
@@ -178,7 +179,12 @@ pub(super) mod tests {
         tried.current.why = "every gate passed for 50%".to_owned();
         tried.current.stay =
             Some(Stay::Held { until_unix_ms: None, why: "ada: the sale".to_owned() });
-        tried.next = Some(VersionStanding { version: 2, lane: Lane::Next, ..version("warn") });
+        tried.next = Some(VersionStanding {
+            version: 2,
+            lane: Lane::Next,
+            approved: Share::from_basis_points(1000),
+            ..version("warn")
+        });
         let mut pinned = rule("header_limit", version("enforce"));
         pinned.setting = ModeSetting::ENFORCE;
         pinned.current.stay = Some(Stay::Pinned);
@@ -195,7 +201,7 @@ cors          warn          10%  08-01 12:00  new: it collects evidence
 csrf          enforce 50%  100%  08-01 12:00  every gate passed for 50%
   held until `rollout release`: ada: the sale
   version 2   warn          10%  08-01 12:00  new: it collects evidence
-  for 10%, 5 of 6 gates pass; harm_rate: needs 412 more requests
+  10% is approved; for 10%, 5 of 6 gates pass; harm_rate: needs 412 more requests
 header_limit  enforce         -  08-01 12:00  the file pins it
 injection     warn            -  08-01 12:00  ada: it hurts
   it overrides the enforce of the file until `rollout release`

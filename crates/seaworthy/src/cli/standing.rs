@@ -54,7 +54,11 @@ pub(super) fn why(setting: ModeSetting, version: &VersionStanding) -> String {
 pub(super) fn waits(standing: &RuleStanding, version: &VersionStanding) -> Option<String> {
     let rule = &standing.rule;
     let step = version.next_step.map(|step| step.to_string()).unwrap_or_default();
-    Some(match version.stay.as_ref() {
+    let approved = match version.approved {
+        Some(to) if version.next_step == Some(to) => format!("{to} is approved; "),
+        _ => String::new(),
+    };
+    let waits = match version.stay.as_ref() {
         None => format!("every gate passes for {step}: it is promoted within a minute"),
         Some(Stay::Pinned) if ModeSetting::Pinned(version.mode) != standing.setting => {
             format!("it overrides the {} of the file until `rollout release`", standing.setting)
@@ -90,7 +94,8 @@ pub(super) fn waits(standing: &RuleStanding, version: &VersionStanding) -> Optio
         Some(Stay::Approval { to }) => {
             format!("every gate passes; `rollout promote {rule}` approves {to}")
         }
-    })
+    };
+    Some(approved + &waits)
 }
 
 /// What a command has led to, in a sentence for the terminal.

@@ -205,6 +205,7 @@ impl Offline<'_> {
             why: state.why.clone(),
             next_step,
             attempt: next_step.map_or(1, |step| state.attempt(step)),
+            approved: state.approved,
             stay,
             waits_for: None,
             gates: Vec::new(),

@@ -92,6 +92,7 @@ impl Engine {
             why: state.why.clone(),
             next_step,
             attempt: next_step.map_or(1, |step| state.attempt(step)),
+            approved: state.approved,
             stay,
             waits_for,
             gates,
