@@ -150,6 +150,17 @@ pub struct Alert {
     pub annotations: Pairs,
 }
 
+/// Bytes of an alert's name; the audit log has it as an actor.
+const NAME_BYTES_MAX: usize = 128;
+
+impl Alert {
+    /// What its sender calls it, on one line; the fingerprint, where it has no name.
+    pub fn name(&self) -> String {
+        let named = self.labels.get("alertname").map(|name| one_line(name, NAME_BYTES_MAX));
+        named.filter(|name| !name.is_empty()).unwrap_or_else(|| self.fingerprint.clone())
+    }
+}
+
 /// Labels or annotations by name, within bounds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Pairs {
@@ -180,20 +191,30 @@ const SENTENCE_BYTES_MAX: usize = 400;
 
 impl Demotion {
     pub fn new(target: Target, alert: Alert, proof: Proof) -> Self {
-        let name = alert.labels.get("alertname").unwrap_or(&alert.fingerprint);
-        let mut sentence =
-            format!("{} says that {name} fires since {}", alert.source.name(), alert.starts_at);
+        let (sender, name) = (alert.source.name(), alert.name());
+        let mut sentence = format!("{sender} says that {name} fires since {}", alert.starts_at);
         let words = ["summary", "description", "message"];
         if let Some(summary) = words.iter().find_map(|word| alert.annotations.get(word)) {
             sentence.push_str(": ");
             sentence.push_str(summary);
         }
-        // An annotation may have lines, and nobody's terminal is to be told what to do.
-        let sentence = sentence.split(|c: char| c.is_whitespace() || c.is_control());
-        let sentence: Vec<&str> = sentence.filter(|word| !word.is_empty()).collect();
-        let sentence = cut(&sentence.join(" "), SENTENCE_BYTES_MAX);
+        let sentence = one_line(&sentence, SENTENCE_BYTES_MAX);
         Self { target, alert, proof, sentence }
     }
+
+    /// Who asks for it, as the audit log has it: `alert:CheckoutErrors`. Which sender has told of
+    /// the alert is in the sentence.
+    pub fn actor(&self) -> String {
+        format!("alert:{}", self.alert.name())
+    }
+}
+
+/// `text` on one line, within `bytes_max` bytes: a label or an annotation may have lines, and nobody's
+/// terminal is to be told what to do.
+fn one_line(text: &str, bytes_max: usize) -> String {
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    cut(&words.join(" "), bytes_max)
 }
 
 /// `text` within `bytes_max` bytes; what was cut ends in "…".

@@ -262,6 +262,29 @@ mod tests {
     }
 
     #[test]
+    fn an_alert_is_called_by_its_name_on_one_bounded_line() {
+        let long = "é".repeat(1000);
+        for (name, want) in [
+            (json!("ErrorsHigh"), "alert:ErrorsHigh".to_owned()),
+            (json!("errors  high\n\u{1b}[2J"), "alert:errors high [2J".to_owned()),
+            (json!("operator:ada"), "alert:operator:ada".to_owned()),
+            (json!(long), format!("alert:{}…", "é".repeat(62))),
+            (json!(""), "alert:af1cf8ae1b5a4c3d".to_owned()),
+            (json!(" \n"), "alert:af1cf8ae1b5a4c3d".to_owned()),
+            (Value::Null, "alert:af1cf8ae1b5a4c3d".to_owned()),
+        ] {
+            let mut payload = alertmanager();
+            let labels = payload["alerts"][0]["labels"].as_object_mut().unwrap();
+            match name {
+                Value::Null => drop(labels.remove("alertname")),
+                name => drop(labels.insert("alertname".to_owned(), name)),
+            }
+            let (_, demotion) = parse(&payload).unwrap().firing(&proof()).next().unwrap();
+            assert_eq!(demotion.unwrap().actor(), want);
+        }
+    }
+
+    #[test]
     fn what_is_no_payload_is_refused_and_told_why() {
         let edit = |at: &str, value: Value| {
             let mut payload = alertmanager();

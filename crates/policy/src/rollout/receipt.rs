@@ -29,7 +29,7 @@ pub struct Receipt {
     pub program: String,
     pub rule: String,
     pub lane: Lane,
-    /// Who moved it: `gateway`, `operator:<name>`, `alert:<name>`.
+    /// Who moved it: `gateway`, `operator:<name>`, `alert:<its alertname>`.
     pub actor: String,
     pub at_unix_ms: i64,
     pub event: Event,

@@ -95,7 +95,7 @@ impl Demoter {
         }
         let before = happenings.len();
         let event = Event::Alerted { alert: demotion.sentence.clone() };
-        let actor = format!("alert:{}", demotion.alert.source.name().to_lowercase());
+        let actor = demotion.actor();
         let mut outcome = Outcome::Held;
         for rule in covered {
             let name = rule.name.to_string();

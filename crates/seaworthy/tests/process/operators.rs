@@ -1,5 +1,6 @@
 //! What operators do to rules from the command line: through a gateway that runs, and without one.
 
+mod alerted;
 mod approval;
 mod explained;
 mod printed;

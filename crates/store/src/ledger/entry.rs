@@ -93,7 +93,7 @@ impl fmt::Display for Action {
 /// Something that happened. When it happened is said by the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// Who did it: `gateway`, `operator:<name>`, `alert:<name>`.
+    /// Who did it: `gateway`, `operator:<name>`, `alert:<its alertname>`.
     pub actor: String,
     /// Whose data it was about.
     pub tenant: Option<String>,
