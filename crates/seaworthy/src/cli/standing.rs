@@ -121,6 +121,11 @@ pub(super) fn sentence(rule: &str, command: &Command, standing: &RuleStanding) -
         text.push_str("; ");
         text.push_str(&waits);
     }
+    // A rule that has no step above, or a pin, stays for another reason than its hold.
+    let is_shown = matches!(shown.stay, Some(Stay::Held { .. }));
+    if let (Command::Hold { .. }, false) = (command, is_shown) {
+        text.push_str("; it is held, which matters once it could climb");
+    }
     text.push('\n');
     text
 }

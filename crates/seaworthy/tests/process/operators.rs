@@ -374,6 +374,9 @@ async fn a_pinned_rule_is_the_files_but_for_an_emergency() {
         assert!(said.contains(words), "{args:?}: {said}");
     }
     assert_eq!(desk.mode("csrf"), "enforce");
+    let said = desk.operator(&["rollout", "hold", "csrf"], "the sale").said(0);
+    assert!(said.contains("csrf is at enforce; it is held, which matters once"), "{said}");
+    desk.operator(&["rollout", "release", "csrf"], "the sale is over").said(0);
     desk.operator(&["rollout", "demote", "csrf"], "checkouts fail").said(0);
     assert_eq!(desk.mode("csrf"), "warn");
     let listed = desk.rules(&["mode"]).said(0);
