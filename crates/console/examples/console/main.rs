@@ -1,6 +1,10 @@
 //! The console with made-up traffic, to look at and to work on its pages.
 //!
-//! `cargo run -p seaworthy-console --example console [-- 127.0.0.1:9900]`
+//! `cargo run -p seaworthy-console --example console [-- 127.0.0.1:9900 [empty]]`
+//!
+//! With `empty` there are no rules, and no ledger.
+
+mod rules;
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,7 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use seaworthy_console::control::NoRules;
+use seaworthy_console::control::{Control, NoRules};
 use seaworthy_console::live::{
     GatewayView, LiveView, LiveWindow, RuleView, UpstreamView, WINDOW_S,
 };
@@ -45,6 +49,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for second in now_unix_s - WINDOW_S as i64..now_unix_s {
         telemetry.submit(made_up.second(second));
     }
+    let is_empty = std::env::args().nth(2).is_some_and(|word| word == "empty");
+    let ledger = rules::ledger(dir.path(), now_unix_s * 1000).await?;
+    let reader = (!is_empty).then(|| ledger.reader().clone());
+    let control: Arc<dyn Control> = match is_empty {
+        true => Arc::new(NoRules),
+        false => Arc::new(rules::Rules(rules::all(now_unix_s * 1000))),
+    };
     let (publish, live) = watch::channel(Arc::new(made_up.view()));
     let console = Console::start(
         addr,
@@ -54,8 +65,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
             registry: Arc::new(metrics()),
             ready: Arc::new(ready),
             alerts: AlertInputs::closed(),
-            control: Arc::new(NoRules),
-            ledger: Arc::new(|| None),
+            control,
+            ledger: Arc::new(move || reader.clone()),
         },
     )
     .await?;
@@ -70,6 +81,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         publish.send_replace(Arc::new(made_up.view()));
     }
     console.shutdown().await;
+    ledger.close().await;
     telemetry.close().await?;
     Ok(())
 }
