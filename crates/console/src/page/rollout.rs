@@ -5,7 +5,7 @@ use seaworthy_policy::evidence::Lane;
 use seaworthy_policy::mode::Mode;
 use seaworthy_policy::registry::REGISTRY;
 
-use super::rollouts::{situation, standing, waits_for};
+use super::rollouts::{situation, standing, waits_for, why};
 use super::{Here, Part, as_of, day_and_time, document, parts_json, updates};
 use crate::control::{RuleStanding, VersionStanding, WaiverView};
 use crate::figures::count;
@@ -137,7 +137,7 @@ fn version(version: &VersionStanding, rule: &RuleStanding) -> Markup {
             dl.health {
                 @if is_next { (fact("Mode", standing(version, rule))) }
                 (fact("Since", html! {
-                    (day_and_time(version.since_unix_ms)) ": " (version.why)
+                    (day_and_time(version.since_unix_ms)) ": " (why(rule, version))
                 }))
                 (fact("Next step", html! {
                     @match version.next_step {

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 use seaworthy_policy::gates::Verdict;
-use seaworthy_policy::mode::{Mode, Share};
+use seaworthy_policy::mode::{Mode, ModeSetting, Share};
 use seaworthy_policy::rollout::Stay;
 
 use super::{Here, Part, as_of, day_and_time, document, parts_json, rules, updates};
@@ -103,15 +103,23 @@ fn row(situation: Situation, rule: &RuleStanding) -> Markup {
             td role="cell" data-label="Mode" {
                 (standing(&rule.current, rule))
                 @if let Some(next) = &rule.next {
-                    div.beside { (standing(next, rule)) small { "version " (next.version) " beside it" } }
+                    div.beside { small { "version " (next.version) " beside it" } (standing(next, rule)) }
                 }
             }
             td role="cell" data-label="Why" {
-                p { (rule.current.why) }
+                p { (why(rule, &rule.current)) }
                 p.when { "since " (day_and_time(rule.current.since_unix_ms)) }
             }
             td role="cell" data-label="Waits for" { (waits_for(told)) }
         }
+    }
+}
+
+/// Why a version has its mode. What the file pins has never been moved.
+pub(super) fn why<'a>(rule: &RuleStanding, version: &'a VersionStanding) -> &'a str {
+    match rule.setting {
+        ModeSetting::Pinned(mode) if mode == version.mode => "the file pins it",
+        _ => &version.why,
     }
 }
 
@@ -185,7 +193,12 @@ pub(super) fn waits_for(version: &VersionStanding) -> Markup {
                 @if *of == 0 { p.when { "No gate has judged it yet." } }
                 @else { p.when { (passed) " of " (of) " gates pass" } }
             }
-            None => { "Nothing: it moves at the next look." }
+            None => {
+                @match &version.waits_for {
+                    Some(words) => { "Every gate passes here; it waits for " (words) "." }
+                    None => { "Nothing: it moves at the next look." }
+                }
+            }
         }
     }
 }
@@ -206,6 +219,27 @@ mod tests {
             let bar = bar(&version(mode, "", None)).into_string();
             assert!(bar.contains(width) && bar.contains(words), "{mode}: {bar}");
         }
+    }
+
+    #[test]
+    fn what_the_file_pins_says_so() {
+        for (setting, mode, words) in [
+            ("auto", "warn", "new: it collects evidence"),
+            ("off", "off", "the file pins it"),
+            // An alert has taken it back.
+            ("enforce", "warn", "new: it collects evidence"),
+        ] {
+            let rule = rule("csrf", setting, version(mode, "new: it collects evidence", None));
+            assert_eq!(why(&rule, &rule.current), words, "{setting}");
+        }
+    }
+
+    #[test]
+    fn who_waits_for_the_leader_of_a_fleet_says_so() {
+        let mut waiting = version("warn", "new", None);
+        waiting.waits_for = Some("the gateway that leads the fleet".to_owned());
+        let sentence = waits_for(&waiting).into_string();
+        assert!(sentence.contains("waits for the gateway that leads the fleet."), "{sentence}");
     }
 
     #[test]
