@@ -7,8 +7,11 @@
 //!    settled by the rest of the entry, so that all gateways settle it alike.
 //! 3. Hence [`ModeBoard::merge`] is commutative, associative and idempotent: gateways that have
 //!    seen the same entries, in any order and any number of times, hold the same board.
-//! 4. Everything has a bound. A name, an epoch or a cause beyond it is refused, never cut down in
-//!    silence; of more than [`RULES_MAX`] rules a merge keeps the first by name.
+//! 4. A rule has an entry for its present version, under its own name, and one for the version that
+//!    is judged beside it, behind a [`NEXT`].
+//! 5. Everything has a bound. A name, an epoch or a cause beyond it is refused, never cut down in
+//!    silence; of more than [`RULES_MAX`] entries a merge keeps the first by name, so that those of
+//!    next versions go first.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -17,14 +20,18 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::Lane;
 use crate::mode::{Mode, ModeSetting};
 use crate::names::RULE_NAMES_MAX;
 use crate::registry::REGISTRY;
 
-/// Rules on a board: as many as a process tells apart.
+/// Entries on a board: as many as there are rules that a process tells apart.
 pub const RULES_MAX: usize = RULE_NAMES_MAX;
 
-/// Bytes of a rule's name: a protection's, an `@`, and the pattern of a route.
+/// What the name of a next version's entry begins with. It sorts behind the names of all rules.
+pub const NEXT: char = '~';
+
+/// Bytes of an entry's name: a protection's, an `@`, and the pattern of a route.
 pub const RULE_NAME_BYTES_MAX: usize = 300;
 
 /// Bytes of a cause.
@@ -128,6 +135,22 @@ impl fmt::Display for Cause {
     }
 }
 
+/// The name of the entry of a version of `rule`.
+pub fn name_of(rule: &str, lane: Lane) -> String {
+    match lane {
+        Lane::Current => rule.to_owned(),
+        Lane::Next => format!("{NEXT}{rule}"),
+    }
+}
+
+/// The rule that an entry of this name is about, and which of its versions.
+pub fn named(name: &str) -> (&str, Lane) {
+    match name.strip_prefix(NEXT) {
+        Some(rule) => (rule, Lane::Next),
+        None => (name, Lane::Current),
+    }
+}
+
 /// What became of an entry that was offered to a board.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Taken {
@@ -187,10 +210,19 @@ impl ModeBoard {
         (last < EPOCH_MAX).then_some(last + 1)
     }
 
-    /// Takes `entry` unless there is a later one. A rule that is here already always has room.
+    /// Takes `entry` unless there is a later one. A rule that is here already always has room, and
+    /// one that is not has that of a next version, where there is one.
     pub fn take(&mut self, rule: &str, entry: ModeEntry) -> Result<Taken, BoardError> {
         check_rule(rule)?;
         check_epoch(entry.epoch)?;
+        if self.0.len() >= RULES_MAX
+            && !self.0.contains_key(rule)
+            && named(rule).1 == Lane::Current
+            && let Some(last) = self.0.last_entry()
+            && named(last.key()).1 == Lane::Next
+        {
+            last.remove();
+        }
         let full = self.0.len() >= RULES_MAX;
         match self.0.entry(rule.to_owned()) {
             Entry::Vacant(_) if full => Err(BoardError::Full),
@@ -238,12 +270,13 @@ impl ModeBoard {
     }
 }
 
-/// Whether `rule` is the name that a rule of this version can have: a protection's, or one with
-/// the pattern of a route.
-pub fn check_rule(rule: &str) -> Result<(), BoardError> {
-    if rule.len() > RULE_NAME_BYTES_MAX {
+/// Whether `name` is one that the entry of a rule can have in this version of the program: a
+/// protection's, or one with the pattern of a route.
+pub fn check_rule(name: &str) -> Result<(), BoardError> {
+    if name.len() > RULE_NAME_BYTES_MAX {
         return Err(BoardError::NameTooLong);
     }
+    let (rule, _) = named(name);
     let (protection, route) = match rule.split_once('@') {
         Some((protection, route)) => (protection, Some(route)),
         None => (rule, None),
@@ -403,6 +436,8 @@ mod tests {
             ("CSRF", 1, BoardError::NoSuchRule),
             ("csrf@", 1, BoardError::NoSuchRule),
             ("csrf@POST /\n", 1, BoardError::NoSuchRule),
+            ("~", 1, BoardError::NoSuchRule),
+            ("~~csrf", 1, BoardError::NoSuchRule),
             ("made_up@POST /", 1, BoardError::NoSuchRule),
             (&format!("csrf@{}", "x".repeat(RULE_NAME_BYTES_MAX)), 1, BoardError::NameTooLong),
         ] {
@@ -410,7 +445,22 @@ mod tests {
             assert_eq!(board.take(rule, entry(Mode::Warn, epoch)), Err(refused), "{rule}");
             assert!(board.is_empty());
         }
-        assert_eq!(check_rule("csrf@POST /api/ä@b"), Ok(()));
+        for name in ["csrf@POST /api/ä@b", "~csrf", "~csrf@POST /api/ä@b"] {
+            assert_eq!(check_rule(name), Ok(()));
+        }
+    }
+
+    #[test]
+    fn an_entry_is_of_one_version_of_a_rule() {
+        for (name, rule, lane) in [
+            ("csrf", "csrf", Lane::Current),
+            ("~csrf", "csrf", Lane::Next),
+            ("csrf@/~", "csrf@/~", Lane::Current),
+        ] {
+            assert_eq!((named(name), name_of(rule, lane)), ((rule, lane), name.to_owned()));
+        }
+        let last = REGISTRY.iter().map(|entry| entry.name).max().unwrap();
+        assert!(last < name_of(REGISTRY[0].name, Lane::Next).as_str(), "they are merged in order");
     }
 
     #[test]
@@ -427,6 +477,20 @@ mod tests {
         board.merge(&other);
         assert_eq!(board.len(), RULES_MAX);
         assert!(board.get("csrf").is_some() && board.get(&name(RULES_MAX - 1)).is_none());
+    }
+
+    #[test]
+    fn a_present_version_takes_the_room_of_a_next_one() {
+        let mut board = ModeBoard::default();
+        for index in 1..RULES_MAX {
+            board.take(&format!("csrf@/{index:04}"), entry(Mode::Warn, 1)).unwrap();
+        }
+        board.take("~csrf@/0001", entry(enforce(1000), 1)).unwrap();
+        assert_eq!(board.take("~csrf@/0002", entry(Mode::Warn, 1)), Err(BoardError::Full));
+        assert_eq!(board.take("~csrf@/0001", entry(Mode::Warn, 2)), Ok(Taken::New));
+        assert_eq!(board.take("csrf", entry(Mode::Warn, 1)), Ok(Taken::New));
+        assert_eq!((board.len(), board.get("~csrf@/0001")), (RULES_MAX, None));
+        assert_eq!(board.take("cors", entry(Mode::Warn, 1)), Err(BoardError::Full));
     }
 
     #[test]

@@ -294,6 +294,8 @@ impl Engine {
                     changed.iter().for_each(|changed| self.shared.publish(changed));
                     self.journal.note(changed.into_iter().map(Note::of_config).collect());
                     self.journal.write().await;
+                    // What was of another config may be of this one.
+                    self.adopt().await;
                 }
                 Some(Message::Stop(done)) => {
                     self.journal.write().await;

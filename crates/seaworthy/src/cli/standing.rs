@@ -59,7 +59,10 @@ pub(super) fn waits(standing: &RuleStanding, version: &VersionStanding) -> Optio
         _ => String::new(),
     };
     let waits = match version.stay.as_ref() {
-        None => format!("every gate passes for {step}: it is promoted within a minute"),
+        None => match &version.waits_for {
+            Some(waits_for) => format!("every gate passes for {step}; it waits for {waits_for}"),
+            None => format!("every gate passes for {step}: it is promoted within a minute"),
+        },
         Some(Stay::Pinned) if ModeSetting::Pinned(version.mode) != standing.setting => {
             format!("it overrides the {} of the file until `rollout release`", standing.setting)
         }

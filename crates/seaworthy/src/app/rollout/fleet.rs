@@ -1,11 +1,16 @@
 //! The engine's side of a fleet: what has changed here is published, and what has changed elsewhere
 //! is taken up.
 //!
-//! 1. The mode of a rule's present version is shared, with the policy that it is of. A gateway with
-//!    another config has no use for it.
+//! 1. The mode of each of a rule's versions is shared, with the policy that it is of: that of the
+//!    present one under the rule's name, that of the next one beside it. A gateway whose config says
+//!    something else has no use for it until it says the same.
 //! 2. A demotion that comes from elsewhere holds the rule here as it does there: for a while after a
 //!    fall, and until an operator releases it after an alert. The cause says which it is.
-//! 3. Epochs are those of the board. A gateway counts its own changes besides, and the two are never
+//! 3. Where a version has fallen elsewhere and its next one has taken its place, it falls here as
+//!    well. An alert is about the rule: it demotes whatever version a gateway has.
+//! 4. A version that a reload has brought here may be an old one elsewhere: what the fleet knows of it
+//!    is taken up, and not the other way round.
+//! 5. Epochs are those of the board. A gateway counts its own changes besides, and the two are never
 //!    compared.
 
 use std::collections::BTreeMap;
@@ -13,13 +18,14 @@ use std::sync::Arc;
 
 use seaworthy_policy::evidence::Lane;
 use seaworthy_policy::mode::{Mode, ModeSetting};
-use seaworthy_policy::modes::{Cause, ModeBoard, ModeEntry};
+use seaworthy_policy::modes::{Cause, ModeBoard, ModeEntry, name_of, named};
 use seaworthy_policy::rollout::{Event, PolicyHash, RuleState, Standing};
 use seaworthy_store::fleet::{Fleet, FleetError, FleetView, Published};
 use tokio::sync::watch;
 
 use super::Engine;
 use super::journal::Note;
+use super::track::LANES;
 use crate::app::book::{Changed, Standings};
 
 /// What the cause of an alert's demotion begins with.
@@ -66,25 +72,34 @@ impl Shared {
 
     /// Tells the fleet of a change that is in force here.
     pub(super) fn publish(&mut self, changed: &Changed) {
-        let state = &changed.after.current;
         // A rule that is new here may be an old one elsewhere.
-        let Some(before) = changed.before.as_ref().map(|before| &before.current) else { return };
+        let Some(before) = &changed.before else { return };
         let is_held = |state: &RuleState| state.hold.as_ref().is_some_and(|hold| hold.emergency);
-        let is_same = before.mode == state.mode
-            && before.policy == state.policy
-            && is_held(before) == is_held(state);
-        if !is_same {
-            self.tell(&changed.rule, state, is_held(before));
+        for lane in LANES {
+            let (Some(was), Some(is)) = (before.lane(lane), changed.after.lane(lane)) else {
+                continue;
+            };
+            let is_same_policy = was.policy == is.policy;
+            let is_same = was.mode == is.mode && is_same_policy && is_held(was) == is_held(is);
+            let is_new_here = !is_same_policy && !changed.took_over();
+            let is_known = is_new_here && self.knows(&changed.rule, lane, is.policy);
+            if !is_same && !is_known {
+                self.tell(&changed.rule, lane, is, is_held(was));
+            }
         }
     }
 
-    /// Says again where a rule stands here.
-    fn insist(&mut self, rule: &str, standing: &Standing) {
-        self.tell(rule, &standing.current, false);
+    /// Whether the fleet has a mode of this very policy.
+    fn knows(&self, rule: &str, lane: Lane, policy: PolicyHash) -> bool {
+        let Some(view) = &self.view else { return false };
+        let board = &view.borrow().board;
+        board.get(&name_of(rule, lane)).is_some_and(|entry| entry.policy_hash == policy.to_bytes())
     }
 
-    fn tell(&mut self, rule: &str, state: &RuleState, was_held: bool) {
+    /// Says where a version of a rule stands here.
+    fn tell(&mut self, rule: &str, lane: Lane, state: &RuleState, was_held: bool) {
         let (Some(fleet), Some(view)) = (&self.fleet, &self.view) else { return };
+        let rule = name_of(rule, lane);
         let is_held = state.hold.as_ref().is_some_and(|hold| hold.emergency);
         let cause = match (was_held, is_held) {
             (_, true) => format!("{EMERGENCY}{}", state.why),
@@ -94,13 +109,13 @@ impl Shared {
             }
             (false, false) => state.why.clone(),
         };
-        let Some(epoch) = view.borrow().board.next_epoch(rule) else {
+        let Some(epoch) = view.borrow().board.next_epoch(&rule) else {
             tracing::error!(rule, "the fleet counts no further; its mode stays here");
             return;
         };
         let entry = entry(state, epoch, &cause);
-        self.known.insert(rule.to_owned(), entry.clone());
-        let (fleet, rule) = (Arc::clone(fleet), rule.to_owned());
+        self.known.insert(rule.clone(), entry.clone());
+        let fleet = Arc::clone(fleet);
         // It can wait for some timeouts. Whatever order these end in, epochs have one.
         tokio::spawn(async move {
             match fleet.publish(&rule, entry).await {
@@ -114,7 +129,7 @@ impl Shared {
         });
     }
 
-    /// What the fleet knows and this gateway has not taken up.
+    /// What the fleet knows and this gateway has not taken up, by the names of the board.
     fn news(&mut self) -> Vec<(String, ModeEntry)> {
         let Some(view) = &mut self.view else { return Vec::new() };
         let board = Arc::clone(&view.borrow_and_update().board);
@@ -128,19 +143,26 @@ impl Shared {
         }
         news
     }
+
+    /// Has an entry be news again, for when the config says something else.
+    fn put_off(&mut self, name: &str) {
+        self.known.remove(name);
+    }
 }
 
 /// The modes that this gateway knows by itself, to join a fleet with.
 pub(crate) fn board(standings: &Standings) -> ModeBoard {
     let mut board = ModeBoard::default();
     for (rule, standing) in standings.iter() {
-        let state = &standing.current;
-        // Its config says the mode of a rule that nothing has moved.
-        if state.mode == Mode::Warn && state.hold.is_none() {
-            continue;
-        }
-        if let Err(error) = board.take(rule, entry(state, 1, &state.why)) {
-            tracing::warn!(rule, %error, "its mode is not shared");
+        for lane in LANES {
+            let Some(state) = standing.lane(lane) else { continue };
+            // Its config says the mode of a rule that nothing has moved.
+            if state.mode == Mode::Warn && state.hold.is_none() {
+                continue;
+            }
+            if let Err(error) = board.take(&name_of(rule, lane), entry(state, 1, &state.why)) {
+                tracing::warn!(rule, %error, "its mode is not shared");
+            }
         }
     }
     board
@@ -160,48 +182,105 @@ fn entry(state: &RuleState, epoch: u64, cause: &str) -> ModeEntry {
 impl Engine {
     /// Takes up what the rest of the fleet has done.
     pub(super) async fn adopt(&mut self) {
-        for (rule, entry) in self.shared.news() {
-            let policy = PolicyHash::new(entry.policy_hash);
+        for (name, entry) in self.shared.news() {
+            let (rule, told) = named(&name);
             let standings = self.book.standings();
-            let Some(standing) = standings.get(&rule) else { continue };
-            let lane = match () {
-                () if standing.current.policy == policy => Lane::Current,
-                () if standing.next.as_ref().is_some_and(|next| next.policy == policy) => {
-                    Lane::Next
-                }
-                () => {
-                    tracing::debug!(rule, "the fleet's mode is of another policy");
-                    continue;
-                }
+            let Some(standing) = standings.get(rule) else {
+                self.shared.put_off(&name);
+                continue;
             };
-            let Some(state) = standing.lane(lane) else { continue };
-            let rules = self.book.rules();
-            let setting = rules.iter().find(|known| known.name.to_string() == rule);
-            let setting = setting.map(|known| known.setting);
-            let Some(event) = event(state, &entry) else { continue };
-            if let Event::Adopted { mode: Mode::Enforce(_), .. } = event {
-                // What is held here, or pinned by this file, is not raised from elsewhere.
-                if setting != Some(ModeSetting::Auto) {
-                    continue;
+            let policy = PolicyHash::new(entry.policy_hash);
+            let is_of = |lane| standing.lane(lane).is_some_and(|state| state.policy == policy);
+            match (told, is_of(Lane::Current), is_of(Lane::Next)) {
+                (Lane::Current, true, _) => {
+                    self.take_up(rule, Lane::Current, told, standing, &entry);
                 }
-                let hold = state.held(self.book.now_unix_ms());
-                if hold.is_some_and(|hold| !hold.after_fall) {
-                    tracing::warn!(rule, "held here, and enforced in the fleet: it is told so");
-                    self.shared.insist(&rule, standing);
-                    continue;
+                (_, _, true) => {
+                    self.take_up(rule, Lane::Next, told, standing, &entry);
+                    // There it has taken the place of what is the present version here.
+                    if told == Lane::Current && is_demotion(&entry) {
+                        self.step_aside(rule, policy, &entry);
+                    }
                 }
-            }
-            match self.book.change(&rule, lane, &event) {
-                Ok(changed) => {
-                    tracing::info!(rule, mode = %changed.mode(lane), "taken up from the fleet");
-                    self.took_over(&changed);
-                    self.journal.note(vec![Note::adopted(changed, lane)]);
+                // It has taken the present one's place here.
+                (Lane::Next, true, false) => {}
+                (Lane::Current, false, false) if is_alert(&entry) => {
+                    self.take_up(rule, Lane::Current, told, standing, &entry);
                 }
-                Err(error) => tracing::debug!(rule, %error, "not taken up"),
+                (_, _, false) => {
+                    tracing::debug!(rule, "the fleet's mode is of another policy");
+                    self.shared.put_off(&name);
+                }
             }
         }
         self.journal.write().await;
     }
+
+    /// Takes up an entry of the fleet that is `told` of one version of `rule`, for one that is here.
+    fn take_up(
+        &mut self,
+        rule: &str,
+        lane: Lane,
+        told: Lane,
+        standing: &Standing,
+        entry: &ModeEntry,
+    ) {
+        let Some(state) = standing.lane(lane) else { return };
+        let Some(event) = event(state, entry) else { return };
+        if let Event::Adopted { mode: Mode::Enforce(_), .. } = event {
+            // What is held here, or pinned by this file, is not raised from elsewhere.
+            let rules = self.book.rules();
+            let known = rules.iter().find(|known| known.name.to_string() == rule);
+            if known.map(|known| known.setting) != Some(ModeSetting::Auto) {
+                self.shared.put_off(&name_of(rule, told));
+                return;
+            }
+            let hold = state.held(self.book.now_unix_ms());
+            if hold.is_some_and(|hold| !hold.after_fall) {
+                tracing::warn!(rule, "held here, and enforced in the fleet: it is told so");
+                if let Some(state) = standing.lane(told) {
+                    self.shared.tell(rule, told, state, false);
+                }
+                return;
+            }
+        }
+        self.put_in_force(rule, lane, &event);
+    }
+
+    /// Takes the present version of `rule` back, where the one of `policy` is beside it still.
+    fn step_aside(&mut self, rule: &str, policy: PolicyHash, entry: &ModeEntry) {
+        let standings = self.book.standings();
+        let Some(standing) = standings.get(rule) else { return };
+        if standing.next.as_ref().is_none_or(|next| next.policy != policy) {
+            return;
+        }
+        let mode = Mode::Warn;
+        let fallen = ModeEntry { mode, ..entry.clone() };
+        if let Some(event) = event(&standing.current, &fallen) {
+            self.put_in_force(rule, Lane::Current, &event);
+        }
+    }
+
+    fn put_in_force(&mut self, rule: &str, lane: Lane, event: &Event) {
+        match self.book.change(rule, lane, event) {
+            Ok(changed) => {
+                tracing::info!(rule, mode = %changed.mode(lane), "taken up from the fleet");
+                self.took_over(&changed);
+                self.journal.note(vec![Note::adopted(changed, lane)]);
+            }
+            Err(error) => tracing::debug!(rule, %error, "not taken up"),
+        }
+    }
+}
+
+/// Whether an entry says that an alert has demoted its rule.
+fn is_alert(entry: &ModeEntry) -> bool {
+    entry.cause.as_str().starts_with(EMERGENCY)
+}
+
+/// Whether an entry denies nobody, or nobody by the version that it was about before.
+fn is_demotion(entry: &ModeEntry) -> bool {
+    !matches!(entry.mode, Mode::Enforce(_)) || entry.cause.as_str().starts_with(FELL)
 }
 
 /// What an entry of the fleet is to a rule in `state`; nothing where it is there already.
@@ -220,7 +299,10 @@ fn event(state: &RuleState, entry: &ModeEntry) -> Option<Event> {
     if state.mode == entry.mode {
         return None;
     }
-    if let Some(why) = cause.strip_prefix(FELL) {
+    // One that is enforced has taken the place of what fell.
+    if let Some(why) = cause.strip_prefix(FELL)
+        && !matches!(entry.mode, Mode::Enforce(_))
+    {
         return Some(Event::Fell { cause: format!("in the fleet: {why}") });
     }
     let why = format!("in the fleet: {cause}");

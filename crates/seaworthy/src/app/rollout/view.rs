@@ -70,6 +70,7 @@ impl Engine {
         };
         let next_step = self.rollout.above(state.mode);
         let waits_for = match &stay {
+            None if !self.shared.leads() => Some("the gateway that leads the fleet".to_owned()),
             Some(Stay::Gates { .. }) => gates
                 .iter()
                 .filter(|reading| reading.verdict != Verdict::Pass)
