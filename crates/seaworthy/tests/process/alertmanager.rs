@@ -17,7 +17,8 @@ pub(crate) struct Alertmanager {
 }
 
 impl Alertmanager {
-    /// Starts one that posts every alert to `url`, at once; with `token`, where there is one.
+    /// Starts one that posts every alert to `url`, at once, and its end within a second; with
+    /// `token`, where there is one.
     pub(crate) async fn start(url: &str, token: Option<&str>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let mut webhook = json!({ "url": url });
@@ -25,7 +26,10 @@ impl Alertmanager {
             webhook["http_config"] = json!({ "authorization": { "credentials": token } });
         }
         let config = json!({
-            "route": { "receiver": "seaworthy", "group_by": ["..."], "group_wait": "0s" },
+            "route": {
+                "receiver": "seaworthy", "group_by": ["..."],
+                "group_wait": "0s", "group_interval": "1s",
+            },
             "receivers": [{ "name": "seaworthy", "webhook_configs": [webhook] }],
         });
         // JSON is YAML.

@@ -115,15 +115,20 @@ impl Kept {
 }
 
 /// A running relay.
-struct Relay {
+pub(crate) struct Relay {
     process: Process,
     addr: SocketAddr,
     _dir: TempDir,
 }
 
 impl Relay {
-    async fn start(to: &str) -> Self {
+    pub(crate) async fn start(to: &str) -> Self {
         Self::start_with(to, &[]).await
+    }
+
+    /// Where Alertmanager posts to.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/", self.addr)
     }
 
     /// Starts one with further arguments.
@@ -161,7 +166,7 @@ fn delivery(status: &str) -> String {
 async fn alertmanager_demotes_once_and_tries_again_until_it_is_kept() {
     let kept = Kept::start(1).await;
     let relay = Relay::start(&kept.url()).await;
-    let alertmanager = Alertmanager::start(&format!("http://{}/", relay.addr), None).await;
+    let alertmanager = Alertmanager::start(&relay.url(), None).await;
     alertmanager
         .fire(&json!([{
             "labels": { "alertname": "ErrorsHigh", "seaworthy_rule": "rate_limit@POST /api/traces" },

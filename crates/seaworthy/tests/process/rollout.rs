@@ -1,6 +1,7 @@
 //! Rollouts of gateways that are processes: what stays in force when settings, other gateways, disks
 //! and processes change under them.
 
+mod alerts;
 mod clock;
 mod faults;
 mod fleet;
