@@ -6,7 +6,7 @@ mod screen;
 
 use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -41,6 +41,8 @@ pub struct DemoOptions {
     pub json: bool,
     /// Shows a rollout in which minutes are seconds.
     pub fast_rollout: bool,
+    /// Where the gateway's data stays; otherwise it goes when the demo ends.
+    pub data: Option<PathBuf>,
 }
 
 /// Requests a second where nobody says.
@@ -61,6 +63,10 @@ struct Summary<'a> {
 pub fn run(options: &DemoOptions) -> Result<bool, StartError> {
     serve::runtime()?.block_on(async {
         let dir = Folder::create().context("failed to make a temporary folder")?;
+        let data = match &options.data {
+            Some(data) => new_folder(data)?,
+            None => dir.path.join("data"),
+        };
         let service = Service::start(ServiceConfig::default())
             .await
             .context("failed to start the help desk service")?;
@@ -78,7 +84,7 @@ pub fn run(options: &DemoOptions) -> Result<bool, StartError> {
                 upstreams: vec![format!("http://{}", service.addr())],
                 listen: Some(free_port(TRAFFIC_PORT).to_string()),
                 console: Some(free_port(CONSOLE_PORT).to_string()),
-                data: Some(dir.path.join("data")),
+                data: Some(data.clone()),
             },
         })
         .await?;
@@ -126,7 +132,6 @@ pub fn run(options: &DemoOptions) -> Result<bool, StartError> {
         service.shutdown().await;
         let mut story = options.fast_rollout.then(|| story.borrow().clone());
         if let Some(story) = &mut story {
-            let data = dir.path.join("data");
             let audited = tokio::task::spawn_blocking(move || fast::audit(&data)).await;
             let (audit, receipts) = audited.context("the audit log was not verified")??;
             (story.audit, story.receipts) = (Some(audit), receipts);
@@ -180,6 +185,15 @@ fn free_port(wished: u16) -> SocketAddr {
         Ok(_) => addr(wished),
         Err(_) => addr(0),
     }
+}
+
+/// `path`, as a folder in which there is nothing: what another demo has left would be its past.
+fn new_folder(path: &Path) -> anyhow::Result<PathBuf> {
+    let shown = path.display();
+    std::fs::create_dir_all(path).with_context(|| format!("failed to make {shown}"))?;
+    let mut files = path.read_dir().with_context(|| format!("failed to read {shown}"))?;
+    anyhow::ensure!(files.next().is_none(), "{shown} is not empty: the demo begins with nothing");
+    Ok(path.to_owned())
 }
 
 /// A folder that goes when the demo ends.

@@ -1,6 +1,7 @@
 //! `seaworthy demo`
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use clap::Args;
 use seaworthy_policy::quantity::Period;
@@ -19,13 +20,15 @@ Examples:
   seaworthy demo --rate 200
   seaworthy demo --duration 30s --json
   seaworthy demo --fast-rollout
+  seaworthy demo --fast-rollout --data demo-data
 
 It starts a help desk service, the gateway before it, the console, and clients of five tenants:
-most behave, one is sloppy, one is hostile. It keeps nothing.
+most behave, one is sloppy, one is hostile. It keeps nothing but what --data says.
 
 With --fast-rollout minutes are seconds: a rule climbs to all clients on evidence, one that would
 break a tenant is held, an alert demotes one, and every receipt is decided again. It ends when all of
-that has been seen, with exit code 0, or at the end of --duration, with 2 where it has not.")]
+that has been seen, with exit code 0, or at the end of --duration, with 2 where it has not. What it
+leaves in --data can be looked at as a gateway's: `seaworthy audit verify --data demo-data`.")]
 pub(super) struct Demo {
     /// End after this time, such as 30s; without it, at Ctrl-C
     #[arg(long, value_name = "TIME")]
@@ -40,6 +43,9 @@ pub(super) struct Demo {
     /// Show rules climb, be held and be demoted, in seconds for minutes
     #[arg(long)]
     fast_rollout: bool,
+    /// Keep the gateway's data in this folder, which has to be new or empty
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
 }
 
 /// What the synthetic clients can do.
@@ -61,6 +67,7 @@ impl Demo {
             rate: self.rate,
             json: self.json,
             fast_rollout: self.fast_rollout,
+            data: self.data,
         })?;
         let exit = if is_whole { Exit::Ok } else { Exit::NoVerdict };
         Ok(Answer::new(String::new(), exit))
