@@ -203,6 +203,32 @@ async fn alertmanager_needs_no_relay_with_a_token() {
     assert_eq!((demotion.proof.kind, outcome), (ProofKind::Token, Some(Outcome::Demoted)));
 }
 
+/// The config of the manual, by Alertmanager's own tool: an alert on a rule goes to the gateway, and to
+/// those whom it has always gone to.
+#[test]
+fn the_manuals_alertmanager_keeps_no_alert_from_the_team() {
+    let manual = include_str!("../../../../docs/alerts.md");
+    let config = manual.split("```").find_map(|block| block.strip_prefix("text\nroute:"));
+    let config = format!("route:{}", config.expect("the manual shows a config"));
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(dir.path().join("alertmanager.yml"), config).expect("it is writable");
+    // It comes with Alertmanager.
+    let amtool = |args: &[&str]| {
+        let mut command = Command::new("/usr/bin/amtool");
+        let output = command.current_dir(dir.path()).args(args).output().expect("it is there");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("it is text").trim().to_owned()
+    };
+    amtool(&["check-config", "alertmanager.yml"]);
+    for (labels, receivers) in [
+        (&["alertname=Errors", "seaworthy_rule=csrf"][..], "seaworthy,team"),
+        (&["alertname=DiskFull"], "team"),
+    ] {
+        let test = ["config", "routes", "test", "--config.file=alertmanager.yml"];
+        assert_eq!(amtool(&[&test, labels].concat()), receivers, "{labels:?}");
+    }
+}
+
 /// The commands of the manual, with OpenSSL and curl.
 #[tokio::test]
 async fn signing_by_hand_works_as_the_manual_shows_it() {
