@@ -12,5 +12,6 @@ mod harness;
 mod lifecycle;
 mod operator;
 mod operators;
+mod pages;
 mod redis;
 mod rollout;
