@@ -5,7 +5,6 @@ mod alerts;
 mod clock;
 mod faults;
 mod fleet;
-mod gaps;
 mod races;
 mod restart;
 mod versions;

@@ -218,7 +218,8 @@ mod tests {
             .collect();
         let diff = now.diff(&before);
         let mut found = changed(&diff);
-        (want.sort(), found.sort_unstable());
+        want.sort();
+        found.sort_unstable();
         assert_eq!(found, want, "{diff}");
         assert!(!diff.contains("BEGIN"), "{diff}");
     }

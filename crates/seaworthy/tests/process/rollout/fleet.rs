@@ -400,7 +400,9 @@ async fn the_steps_of_the_next_version_are_those_of_all() {
     let pair = Pair::edited().await;
     let (one, two) = (&pair.one, &pair.two);
     for step in ["enforce 10%", "enforce 50%"] {
-        ask(one.console, HOSTS, Command::Promote {}).await.expect("there is a step above");
+        ask(one.console, HOSTS, Command::Promote { epoch: None })
+            .await
+            .expect("there is a step above");
         let there = until_stands(two.console, HOSTS, "the same step", next_is_at(step)).await;
         assert!(is_at("enforce")(&there), "the present one stays: {:?}", there.current);
     }
@@ -423,7 +425,7 @@ async fn an_edit_that_comes_later_takes_up_the_steps_that_its_version_has_made()
     until_stands(two.console, HOSTS, "both enforce it", is_at("enforce")).await;
     configure_member(pair.dirs[0].path(), &pair.redis, "1s", "b");
     until_stands(one.console, HOSTS, "the edit is judged", next_is_at("warn")).await;
-    ask(one.console, HOSTS, Command::Promote {}).await.expect("there is a step above");
+    ask(one.console, HOSTS, Command::Promote { epoch: None }).await.expect("there is a step above");
     configure_member(pair.dirs[1].path(), &pair.redis, "1s", "b");
     until_stands(two.console, HOSTS, "it has the step, too", next_is_at("enforce 10%")).await;
     pair.stop().await;
