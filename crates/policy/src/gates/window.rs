@@ -22,6 +22,8 @@ use crate::statistics::Proportion;
 pub struct Window {
     inputs: Inputs,
     seen: assignment::Seen,
+    /// The newest minute in which something was lost.
+    lost: Option<Minute>,
 }
 
 /// What a window begins with.
@@ -77,14 +79,15 @@ impl Window {
                 ..calibration::Input::default()
             },
         };
-        Ok(Self { inputs, seen: assignment::Seen::default() })
+        Ok(Self { inputs, seen: assignment::Seen::default(), lost: None })
     }
 
     /// Goes on with a window that was stored. Which clients were seen is not stored, so that the
     /// assignment counts them anew.
     pub fn resume(mut inputs: Inputs) -> Self {
         inputs.assignment = assignment::Input::default();
-        Self { inputs, seen: assignment::Seen::default() }
+        let lost = inputs.completeness.since;
+        Self { inputs, seen: assignment::Seen::default(), lost }
     }
 
     /// Takes up a minute; on an error nothing of it is.
@@ -106,6 +109,9 @@ impl Window {
         };
         inputs.newest = Some(at);
         inputs.completeness.observe(at, minute.dropped, missing);
+        if minute.dropped > 0 || missing > 0 {
+            self.lost = Some(at);
+        }
         inputs.soak.observe(at, minute.is_red, minute.dropped, missing);
 
         let counted =
@@ -134,6 +140,11 @@ impl Window {
             minute.enforced_5xx.total(),
         );
         Ok(())
+    }
+
+    /// The newest minute in which records were lost, or before which minutes were missing.
+    pub const fn lost(&self) -> Option<Minute> {
+        self.lost
     }
 
     /// What the gates are told at `now`, with the coverage that its owner knows.

@@ -11,10 +11,10 @@ pub(crate) mod client;
 #[path = "../../../../tests/integration/harness/tls.rs"]
 pub(crate) mod tls;
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read, Result as IoResult};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -37,12 +37,26 @@ pub(crate) fn serve(dir: &Path, upstream: SocketAddr) -> Command {
     seaworthy(dir, &[&args[..], &[&upstream]].concat())
 }
 
+/// Reads what a process says, unless a test keeps it from that.
+struct Reader {
+    stderr: ChildStderr,
+    reading: Arc<Mutex<()>>,
+}
+
+impl Read for Reader {
+    fn read(&mut self, piece: &mut [u8]) -> IoResult<usize> {
+        let count = self.stderr.read(piece);
+        drop(self.reading.blocking_lock());
+        count
+    }
+}
+
 /// A process that a test started. Dropping it ends it.
 pub(crate) struct Process {
     child: Child,
     /// What it has said on standard error; the sender is gone when the process is.
     said: watch::Receiver<Vec<String>>,
-    /// Held for each line that is read.
+    /// Held for each piece that is read.
     reading: Arc<Mutex<()>>,
 }
 
@@ -53,11 +67,10 @@ impl Process {
         let stderr = child.stderr.take().expect("it is piped");
         let (say, said) = watch::channel(Vec::new());
         let reading = Arc::new(Mutex::new(()));
-        let held = Arc::clone(&reading);
+        let stderr = Reader { stderr, reading: Arc::clone(&reading) };
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines() {
                 let line = line.expect("the log is text");
-                drop(held.blocking_lock());
                 say.send_modify(|lines| lines.push(line));
             }
         });

@@ -173,8 +173,11 @@ fn nothing_passes_on_an_incomplete_window() {
     complete(&mut window);
     assert_eq!(verdict(&readings(&mut window, 3), Gate::HarmRate), Verdict::Pass);
 
+    assert_eq!(window.lost(), None);
     feed(&mut window, 3, 7);
+    assert_eq!(window.lost(), Some(at(3)));
     feed(&mut window, 6, 0);
+    assert_eq!(window.lost(), Some(at(6)), "the gap before it");
     let found = readings(&mut window, 7);
     for gate in [Gate::HarmRate, Gate::Clients, Gate::Coverage, Gate::Latency] {
         assert_eq!(verdict(&found, gate), Verdict::Inconclusive, "{gate:?}");

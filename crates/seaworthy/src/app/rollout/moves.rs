@@ -6,12 +6,13 @@
 //! 2. A window with a loss is no evidence. It begins anew once nothing has been lost for a while.
 
 use seaworthy_policy::evidence::Lane;
-use seaworthy_policy::gates::{self, Reading, Verdict, coverage};
+use seaworthy_policy::gates::{self, Reading, Verdict};
 use seaworthy_policy::mode::ModeSetting;
 use seaworthy_policy::rollout::receipt::RECEIPT_VERSION;
 use seaworthy_policy::rollout::{Event, Proposal, Receipt, Weighed, propose};
 
 use super::journal::Note;
+use super::track::Track;
 use super::{Engine, Happening, LANES, state_of};
 use crate::app::book::{Changed, NotChanged};
 
@@ -148,15 +149,10 @@ impl Engine {
     /// Begins windows anew that have lost something, once nothing more is lost.
     pub(super) fn heal(&mut self) {
         let Some(newest) = self.newest else { return };
-        let mut healed = Vec::new();
-        for (key, track) in &mut self.tracks {
-            let inputs = track.inputs(newest, coverage::Input::default());
-            let lost = &inputs.completeness;
-            let is_old = lost.since.is_some_and(|since| newest.since(since) >= TICKS_AFTER_LOSS);
-            if !lost.is_complete() && is_old {
-                healed.push(key.clone());
-            }
-        }
+        let is_over =
+            |track: &Track| track.lost().is_some_and(|lost| newest.since(lost) >= TICKS_AFTER_LOSS);
+        let healed = self.tracks.iter().filter(|(_, track)| is_over(track));
+        let healed: Vec<_> = healed.map(|(key, _)| key.clone()).collect();
         for (rule, lane) in healed {
             self.restart_window(&rule, lane, "records were lost in the window before");
         }

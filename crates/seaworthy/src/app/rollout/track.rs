@@ -249,6 +249,11 @@ impl Track {
         self.is_red = true;
     }
 
+    /// The newest tick in which something was lost.
+    pub(super) const fn lost(&self) -> Option<Minute> {
+        self.window.lost()
+    }
+
     /// What the gates are told at `now`.
     pub(super) fn inputs(&mut self, now: Minute, coverage: coverage::Input) -> &Inputs {
         self.window.inputs(now, coverage)
