@@ -186,8 +186,7 @@ impl Write {
     }
 }
 
-/// What a config has moved; `None` where every version is where it was. What is said of the next
-/// version is below `next`, so that nobody takes it for what is in force.
+/// What a config has moved; `None` where every version is where it was.
 fn of_config(before: &Standing, changed: &Changed) -> Option<Entry> {
     let mut entry = Entry::new("gateway", Action::ModeSet, changed.rule.as_str());
     let after = &changed.after;
@@ -206,8 +205,11 @@ fn of_config(before: &Standing, changed: &Changed) -> Option<Entry> {
         }
         _ => return None,
     });
-    entry.before = before.next.as_ref().map(state);
-    entry.after = Some(state_among(after.next.as_ref().unwrap_or(&after.current), changed));
+    // Both sides are of one version: of the one that came, or of the one that stays as it was.
+    (entry.before, entry.after) = match &after.next {
+        Some(next) => (before.next.as_ref().map(state), Some(state_among(next, changed))),
+        None => (Some(state(&before.current)), Some(state_among(&after.current, changed))),
+    };
     Some(entry)
 }
 
