@@ -98,11 +98,13 @@ fn restarted(client: &str) -> Event {
     Event::WindowRestarted { reason: format!("the waiver of {client} was changed") }
 }
 
-/// The change that a waiver is, where the request is about one.
-pub(super) fn waiver(
+/// The change that a waiver is, where the request is about one. `known` are the waivers that there
+/// are.
+pub(super) fn waiver<'a>(
     request: &control::Request,
     actor: &str,
     now_unix_ms: i64,
+    known: impl IntoIterator<Item = &'a WaiverRow>,
 ) -> Result<Option<Change>, Refused> {
     let (client, until) = match &request.command {
         Command::Waive { client, until_unix_ms } => (client, Some(*until_unix_ms)),
@@ -116,7 +118,14 @@ pub(super) fn waiver(
     }
     let action = if until.is_some() { Action::RolloutWaive } else { Action::RolloutUnwaive };
     let mut entry = Entry::new(actor, action, request.rule.as_str());
-    entry.after = Some(serde_json::json!({ "client": client, "until_unix_ms": until }));
+    let said = |client: &str, until: Option<i64>| {
+        Some(serde_json::json!({ "client": client, "until_unix_ms": until }))
+    };
+    let mut of_client = known
+        .into_iter()
+        .filter(|row| row.rule == request.rule && key_of(&row.client) == key_of(client));
+    entry.before = of_client.next().and_then(|row| said(&row.client, Some(row.until_unix_ms)));
+    entry.after = said(client, until);
     entry.reason = Some(request.reason.clone());
     let change =
         Change::new().audit(&entry).map_err(|error| Refused::BadRequest(error.to_string()))?;
@@ -145,7 +154,9 @@ impl Engine {
             .find(|rule| rule.name.to_string() == request.rule)
             .ok_or_else(|| Refused::NoSuchRule(request.rule.clone()))?;
         let now_unix_ms = self.book.now_unix_ms();
-        if let Some(change) = waiver(&request, &actor, now_unix_ms)? {
+        if let Some(change) =
+            waiver(&request, &actor, now_unix_ms, self.journal.waiver_rows(&request.rule))?
+        {
             return self.waive(&request, change).await;
         }
         let standings = self.book.standings();

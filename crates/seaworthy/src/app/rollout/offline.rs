@@ -87,7 +87,8 @@ impl Offline<'_> {
         let (_, mut standing) = found.ok_or_else(no_rule)?;
         let Decided { events, action } =
             decide(request, setting, &standing, self.rollout, self.now_unix_ms)?;
-        let mut change = waiver(request, actor, self.now_unix_ms)?;
+        let waivers = ledger.reader().waivers()?;
+        let mut change = waiver(request, actor, self.now_unix_ms, &waivers)?;
         for (lane, event) in events {
             let Some(changed) = self.after(rule, &standing, lane, &event) else { continue };
             let mut changed = changed;

@@ -104,5 +104,16 @@ async fn a_waiver_turns_the_gate_whatever_tenant_the_client_is_named_by() {
     let waivers = desk.status(RULES[1])["waivers"].clone();
     assert_eq!(waivers.as_array().map(Vec::len), Some(1), "{waivers}");
     assert_eq!(waivers[0]["client"], *bare);
+    // The log has each with what was in force before.
+    let leaves = desk
+        .leaves()
+        .into_iter()
+        .filter(|leaf| leaf["action"].as_str().is_some_and(|action| action.ends_with("waive")));
+    let of = |value: &Value| value["client"].as_str().map(str::to_owned);
+    let clients: Vec<_> = leaves.map(|leaf| (of(&leaf["before"]), of(&leaf["after"]))).collect();
+    let (bare, named) = (Some(bare), Some(named));
+    let expected =
+        [(None, bare.clone()), (None, named.clone()), (bare.clone(), named.clone()), (named, bare)];
+    assert_eq!(clients, expected);
     desk.end().await;
 }
