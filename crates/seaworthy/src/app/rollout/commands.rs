@@ -74,9 +74,14 @@ pub(super) fn decide(
             let to = config.above(state.mode).ok_or_else(|| {
                 Refused::NotNow(format!("{rule} is at {} and has no step above", state.mode))
             })?;
-            let waits = config.approval == Approval::Manual
-                && state.approved != Some(to)
-                && state.held(now_unix_ms).is_none();
+            let waits = config.approval == Approval::Manual && state.held(now_unix_ms).is_none();
+            // Whoever approves after somebody else does not ask to pass over the gates.
+            if waits && state.approved == Some(to) {
+                return Err(Refused::NotNow(format!(
+                    "the step of {rule} to {to} is approved already, and is taken once every gate \
+                     passes; `seaworthy mode set` takes it at once"
+                )));
+            }
             if waits {
                 one(tried, Event::Approved { to, reason }, Action::AdminCall)
             } else {

@@ -90,6 +90,11 @@ async fn a_step_waits_for_its_approval_and_then_is_the_gates() {
     let said = desk.operator(&["rollout", "promote", RULE], "the next one, too").said(0);
     assert!(said.starts_with(&format!("{RULE} is at enforce 10%; 50% is approved; ")), "{said}");
     assert_eq!(desk.mode(RULE), "enforce 10%");
+    // Who approves what is approved already does not pass over the gates.
+    let said = desk.operator(&["rollout", "promote", RULE], "so do I").said(1);
+    let words = format!("the step of {RULE} to 50% is approved already, and is taken once every");
+    assert!(said.contains(&words), "{said}");
+    assert_eq!(desk.mode(RULE), "enforce 10%");
     // An approval is gone with a fall; on a rule that is held the step is taken as it is asked for.
     desk.operator(&["rollout", "demote", RULE], "it hurts").said(0);
     desk.operator(&["rollout", "promote", RULE], "it does not").said(0);
