@@ -4,8 +4,9 @@
 //! 1. The mode of each of a rule's versions is shared, with the policy that it is of: that of the
 //!    present one under the rule's name, that of the next one beside it. A gateway whose config says
 //!    something else has no use for it until it says the same.
-//! 2. A demotion that comes from elsewhere holds the rule here as it does there: for a while after a
-//!    fall, and until an operator releases it after an alert. The cause says which it is.
+//! 2. What comes from elsewhere holds the rule here as it does there: for a while after a fall, until
+//!    an operator releases it after an alert, and for as long as an operator says. The cause says
+//!    which it is. What is held here is raised from elsewhere only by who has released it.
 //! 3. Where a version has fallen elsewhere and its next one has taken its place, it falls here as
 //!    well. An alert is about the rule: it demotes whatever version a gateway has.
 //! 4. A version that a reload has brought here may be an old one elsewhere: what the fleet knows of it
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use seaworthy_policy::evidence::Lane;
 use seaworthy_policy::mode::{Mode, ModeSetting};
 use seaworthy_policy::modes::{Cause, ModeBoard, ModeEntry, name_of, named};
-use seaworthy_policy::rollout::{Event, PolicyHash, RuleState, Standing};
+use seaworthy_policy::rollout::{Event, Hold, PolicyHash, RuleState, Standing};
 use seaworthy_store::fleet::{Fleet, FleetError, FleetView, Published};
 use tokio::sync::watch;
 
@@ -36,6 +37,10 @@ const FELL: &str = "fell: ";
 
 /// What the cause begins with where an operator has let go.
 const RELEASED: &str = "released: ";
+
+/// What the cause of an operator's hold begins with; behind it, the Unix milliseconds of its end, or
+/// "released" where it has none, and a colon.
+const HELD: &str = "held until ";
 
 /// This gateway's part in a fleet; nothing where it is alone.
 #[derive(Default)]
@@ -74,17 +79,19 @@ impl Shared {
     pub(super) fn publish(&mut self, changed: &Changed) {
         // A rule that is new here may be an old one elsewhere.
         let Some(before) = &changed.before else { return };
-        let is_held = |state: &RuleState| state.hold.as_ref().is_some_and(|hold| hold.emergency);
+        let now_unix_ms = changed.now_unix_ms;
         for lane in LANES {
             let (Some(was), Some(is)) = (before.lane(lane), changed.after.lane(lane)) else {
                 continue;
             };
             let is_same_policy = was.policy == is.policy;
-            let is_same = was.mode == is.mode && is_same_policy && is_held(was) == is_held(is);
+            let was_held = held(was, now_unix_ms);
+            let is_same =
+                was.mode == is.mode && is_same_policy && was_held == held(is, now_unix_ms);
             let is_new_here = !is_same_policy && !changed.took_over();
             let is_known = is_new_here && self.knows(&changed.rule, lane, is.policy);
             if !is_same && !is_known {
-                self.tell(&changed.rule, lane, is, is_held(was));
+                self.tell(&changed.rule, lane, is, was_held.is_some(), now_unix_ms);
             }
         }
     }
@@ -97,18 +104,17 @@ impl Shared {
     }
 
     /// Says where a version of a rule stands here.
-    fn tell(&mut self, rule: &str, lane: Lane, state: &RuleState, was_held: bool) {
+    fn tell(
+        &mut self,
+        rule: &str,
+        lane: Lane,
+        state: &RuleState,
+        was_held: bool,
+        now_unix_ms: i64,
+    ) {
         let (Some(fleet), Some(view)) = (&self.fleet, &self.view) else { return };
         let rule = name_of(rule, lane);
-        let is_held = state.hold.as_ref().is_some_and(|hold| hold.emergency);
-        let cause = match (was_held, is_held) {
-            (_, true) => format!("{EMERGENCY}{}", state.why),
-            (true, false) => format!("{RELEASED}{}", state.why),
-            (false, false) if state.hold.as_ref().is_some_and(|hold| hold.after_fall) => {
-                format!("{FELL}{}", state.why)
-            }
-            (false, false) => state.why.clone(),
-        };
+        let cause = cause(state, held(state, now_unix_ms), was_held);
         let Some(epoch) = view.borrow().board.next_epoch(&rule) else {
             tracing::error!(rule, "the fleet counts no further; its mode stays here");
             return;
@@ -160,7 +166,9 @@ pub(crate) fn board(standings: &Standings) -> ModeBoard {
             if state.mode == Mode::Warn && state.hold.is_none() {
                 continue;
             }
-            if let Err(error) = board.take(&name_of(rule, lane), entry(state, 1, &state.why)) {
+            let hold = state.hold.as_ref().filter(|hold| !hold.after_fall);
+            let entry = entry(state, 1, &cause(state, hold, false));
+            if let Err(error) = board.take(&name_of(rule, lane), entry) {
                 tracing::warn!(rule, %error, "its mode is not shared");
             }
         }
@@ -226,8 +234,10 @@ impl Engine {
         entry: &ModeEntry,
     ) {
         let Some(state) = standing.lane(lane) else { return };
-        let Some(event) = event(state, entry) else { return };
-        if let Event::Adopted { mode: Mode::Enforce(_), .. } = event {
+        let events = events(state, entry);
+        let raises = |event: &Event| matches!(event, Event::Adopted { mode: Mode::Enforce(_), .. });
+        let releases = |event: &Event| matches!(event, Event::Released { .. });
+        if events.iter().any(raises) {
             // What is held here, or pinned by this file, is not raised from elsewhere.
             let rules = self.book.rules();
             let known = rules.iter().find(|known| known.name.to_string() == rule);
@@ -235,16 +245,18 @@ impl Engine {
                 self.shared.put_off(&name_of(rule, told));
                 return;
             }
-            let hold = state.held(self.book.now_unix_ms());
-            if hold.is_some_and(|hold| !hold.after_fall) {
+            let now_unix_ms = self.book.now_unix_ms();
+            if held(state, now_unix_ms).is_some() && !events.iter().any(releases) {
                 tracing::warn!(rule, "held here, and enforced in the fleet: it is told so");
                 if let Some(state) = standing.lane(told) {
-                    self.shared.tell(rule, told, state, false);
+                    self.shared.tell(rule, told, state, false, now_unix_ms);
                 }
                 return;
             }
         }
-        self.put_in_force(rule, lane, &event);
+        for event in events {
+            self.put_in_force(rule, lane, &event);
+        }
     }
 
     /// Takes the present version of `rule` back, where the one of `policy` is beside it still.
@@ -256,7 +268,7 @@ impl Engine {
         }
         let mode = Mode::Warn;
         let fallen = ModeEntry { mode, ..entry.clone() };
-        if let Some(event) = event(&standing.current, &fallen) {
+        for event in events(&standing.current, &fallen) {
             self.put_in_force(rule, Lane::Current, &event);
         }
     }
@@ -283,28 +295,56 @@ fn is_demotion(entry: &ModeEntry) -> bool {
     !matches!(entry.mode, Mode::Enforce(_)) || entry.cause.as_str().starts_with(FELL)
 }
 
-/// What an entry of the fleet is to a rule in `state`; nothing where it is there already.
-fn event(state: &RuleState, entry: &ModeEntry) -> Option<Event> {
+/// The words of an entry: why, and what it does to those who take it up.
+fn cause(state: &RuleState, held: Option<&Hold>, was_held: bool) -> String {
+    let why = &state.why;
+    match held {
+        Some(Hold { emergency: true, .. }) => format!("{EMERGENCY}{why}"),
+        Some(Hold { until_unix_ms: Some(until), reason, .. }) => format!("{HELD}{until}: {reason}"),
+        Some(Hold { until_unix_ms: None, reason, .. }) => format!("{HELD}released: {reason}"),
+        None if was_held => format!("{RELEASED}{why}"),
+        None if state.hold.as_ref().is_some_and(|hold| hold.after_fall) => format!("{FELL}{why}"),
+        None => why.clone(),
+    }
+}
+
+/// What holds a rule at this time, beside a fall: whoever chooses a mode does not ask about that.
+fn held(state: &RuleState, now_unix_ms: i64) -> Option<&Hold> {
+    state.held(now_unix_ms).filter(|hold| !hold.after_fall)
+}
+
+/// What an entry of the fleet is to a rule in `state`, in its order; nothing where it is there
+/// already.
+fn events(state: &RuleState, entry: &ModeEntry) -> Vec<Event> {
     let cause = entry.cause.as_str();
+    let of_fleet = |words: &str| format!("in the fleet: {words}");
     if let Some(alert) = cause.strip_prefix(EMERGENCY) {
         let is_there = state.hold.as_ref().is_some_and(|hold| hold.emergency);
-        return (!is_there).then(|| Event::Alerted { alert: format!("in the fleet: {alert}") });
+        let alerted = Event::Alerted { alert: of_fleet(alert) };
+        return if is_there { Vec::new() } else { vec![alerted] };
     }
+    let mut events = Vec::new();
     if let Some(reason) = cause.strip_prefix(RELEASED)
         && state.hold.is_some()
-        && state.mode == entry.mode
     {
-        return Some(Event::Released { reason: format!("in the fleet: {reason}") });
+        events.push(Event::Released { reason: of_fleet(reason) });
     }
-    if state.mode == entry.mode {
-        return None;
+    if state.mode != entry.mode {
+        let is_enforced = matches!(entry.mode, Mode::Enforce(_));
+        events.push(match cause.strip_prefix(FELL) {
+            // One that is enforced has taken the place of what fell.
+            Some(why) if !is_enforced => Event::Fell { cause: of_fleet(why) },
+            _ => Event::Adopted { mode: entry.mode, why: of_fleet(cause) },
+        });
     }
-    // One that is enforced has taken the place of what fell.
-    if let Some(why) = cause.strip_prefix(FELL)
-        && !matches!(entry.mode, Mode::Enforce(_))
-    {
-        return Some(Event::Fell { cause: format!("in the fleet: {why}") });
+    if let Some((until, reason)) = cause.strip_prefix(HELD).and_then(|rest| rest.split_once(": ")) {
+        let until_unix_ms = until.parse().ok();
+        let is_there = state.hold.as_ref().is_some_and(|hold| {
+            hold.emergency || !hold.after_fall && hold.until_unix_ms == until_unix_ms
+        });
+        if !is_there {
+            events.push(Event::Held { until_unix_ms, reason: of_fleet(reason) });
+        }
     }
-    let why = format!("in the fleet: {cause}");
-    Some(Event::Adopted { mode: entry.mode, why })
+    events
 }

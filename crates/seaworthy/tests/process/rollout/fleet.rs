@@ -165,7 +165,6 @@ async fn what_one_does_the_other_does_within_a_second_and_without_a_refresh() {
         until_stands(gateway.console, HOSTS, "it is held", is_held_by_an_alert).await;
     }
     ask(one.console, HOSTS, Command::Release {}).await.expect("it is held");
-    let is_free = |standing: &RuleStanding| !is_held_by_an_alert(standing);
     until_stands(two.console, HOSTS, "the other is released too", is_free).await;
     assert_eq!(stranger(two).await, 200, "who lets go of a rule does not enforce it");
     pair.stop().await;
@@ -459,5 +458,50 @@ async fn an_alert_demotes_whatever_version_a_gateway_has() {
     fire(one.console, HOSTS).await;
     until_stands(two.console, HOSTS, "the other falls, too", is_held_by_an_alert).await;
     assert_eq!((stranger(one).await, stranger(two).await), (200, 200));
+    pair.stop().await;
+}
+
+fn is_free(standing: &RuleStanding) -> bool {
+    !matches!(&standing.current.stay, Some(Stay::Held { .. }))
+}
+
+#[tokio::test]
+async fn what_an_operator_holds_at_one_is_held_at_all() {
+    let pair = Pair::start("1h").await;
+    let (one, two) = (&pair.one, &pair.two);
+    let until_unix_ms = i64::try_from(now_unix_ms()).expect("a time") + 3_600_000;
+    for (until_unix_ms, mode) in [(None, "warn"), (Some(until_unix_ms), "enforce 10%")] {
+        set(one.console, HOSTS, mode).await;
+        until_stands(two.console, HOSTS, "the same mode", is_at(mode)).await;
+        let done = ask(one.console, HOSTS, Command::Hold { until_unix_ms }).await;
+        done.expect("a rule can always be held");
+        let held = until_stands(two.console, HOSTS, "it is held there, too", |standing| {
+            let Some(Stay::Held { until_unix_ms: until, why }) = &standing.current.stay else {
+                return false;
+            };
+            *until == until_unix_ms && why.starts_with("in the fleet: ")
+        })
+        .await;
+        assert!(is_at(mode)(&held), "a hold moves nothing: {:?}", held.current);
+        ask(two.console, HOSTS, Command::Release {}).await.expect("it is held");
+        let freed = until_stands(one.console, HOSTS, "released at one, it is at all", is_free);
+        assert!(is_at(mode)(&freed.await), "nor does its end");
+    }
+    pair.stop().await;
+}
+
+/// Who sets a mode has looked: it clears what an alert has held, wherever that is.
+#[tokio::test]
+async fn a_mode_that_is_set_after_an_alert_is_that_of_all() {
+    let pair = Pair::start("1h").await;
+    let (one, two) = (&pair.one, &pair.two);
+    set(one.console, HOSTS, "enforce").await;
+    until_stands(two.console, HOSTS, "both enforce it", is_at("enforce")).await;
+    fire(two.console, HOSTS).await;
+    until_stands(one.console, HOSTS, "both hold it", is_held_by_an_alert).await;
+    set(one.console, HOSTS, "enforce").await;
+    let there = until_stands(two.console, HOSTS, "the other enforces it", is_at("enforce")).await;
+    assert!(is_free(&there), "{:?}", there.current);
+    assert_eq!((stranger(one).await, stranger(two).await), (421, 421));
     pair.stop().await;
 }
