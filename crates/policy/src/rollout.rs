@@ -316,9 +316,12 @@ impl Standing {
                 standing.current = state;
                 let is_enforced = matches!(standing.current.mode, Mode::Enforce(_));
                 // What had kept the next version waiting is gone.
-                if let Some(next) = standing.next.take_if(|_| !is_enforced) {
+                if let Some(mut next) = standing.next.take_if(|_| !is_enforced) {
                     let epoch = standing.current.epoch.max(next.epoch);
                     let hold = standing.current.hold.clone().or(next.hold.clone());
+                    // In this lane its window holds what the other version said until now.
+                    next.count_attempt(config);
+                    next.begin_window(config, now_unix_ms);
                     standing.current = RuleState { epoch, hold, ..next };
                 }
             }
@@ -589,7 +592,7 @@ impl RuleState {
                 next.version = next.version.saturating_add(1);
                 next.policy = *policy;
                 next.count_attempt(config);
-                next.window_unix_ms = now_unix_ms.saturating_add(millis(config.settle));
+                next.begin_window(config, now_unix_ms);
                 next.approved = None;
             }
             Event::WindowRestarted { .. } => {
@@ -624,10 +627,15 @@ impl RuleState {
     fn turn(&mut self, mode: Mode, config: &RolloutConfig, now_unix_ms: i64) {
         self.mode = mode;
         self.since_unix_ms = now_unix_ms;
-        self.window_unix_ms = now_unix_ms.saturating_add(millis(config.settle));
+        self.begin_window(config, now_unix_ms);
         if let Some(step) = config.above(mode) {
             self.attempts.entry(step.basis_points()).or_insert(1);
         }
+    }
+
+    /// Evidence counts once the change is in force everywhere.
+    fn begin_window(&mut self, config: &RolloutConfig, now_unix_ms: i64) {
+        self.window_unix_ms = now_unix_ms.saturating_add(millis(config.settle));
     }
 
     fn fall(&mut self, config: &RolloutConfig, now_unix_ms: i64) {

@@ -278,6 +278,33 @@ fn json(n: u8) -> serde_json::Value {
 }
 
 #[test]
+fn a_version_whose_turn_comes_because_the_old_one_fell_begins_a_window_of_its_own() {
+    // Until then it was judged beside the old version, whose evidence is under the rule's own name.
+    let config = RolloutConfig::default();
+    let settings = serde_json::json!({});
+    let old = Standing { current: state(enforce(5000)), ..Standing::new(policy(1), settings, NOW) };
+    let beside = old.with_policy(policy(2), &serde_json::json!({}), true, &config, NOW - 1_800_000);
+    let next = beside.next.as_ref().unwrap();
+    let reason = || "a test".to_owned();
+    for event in [
+        Event::Fell { cause: reason() },
+        Event::Alerted { alert: reason() },
+        Event::Set { mode: Mode::Warn, reason: reason() },
+        Event::Set { mode: Mode::Off, reason: reason() },
+        Event::Adopted { mode: Mode::Warn, why: reason() },
+    ] {
+        let after = beside.after(Lane::Current, &event, &config, NOW).unwrap();
+        assert_eq!((after.current.policy, after.next), (policy(2), None), "{event:?}");
+        assert_eq!(after.current.window_unix_ms, NOW + 10_000, "{event:?}");
+        let tries = [next, &after.current].map(|state| state.attempt(share(1000)));
+        assert_eq!(tries, [2, 3], "{event:?}: another window is another try");
+    }
+    // What leaves it where it is begins nothing.
+    let held = Event::Held { until_unix_ms: None, reason: reason() };
+    assert_eq!(beside.after(Lane::Current, &held, &config, NOW).unwrap().next, beside.next);
+}
+
+#[test]
 fn settings_that_make_no_sense_are_named() {
     assert_eq!(RolloutConfig::default().faults(), []);
     for (toml, key) in [
