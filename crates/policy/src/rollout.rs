@@ -376,6 +376,9 @@ impl Standing {
                 let mut next = RuleState::new(policy, now_unix_ms);
                 next.version = self.newest_version();
                 next.attempts = self.tries();
+                // Who keeps the rule where it is keeps every version of it there.
+                let versions = [self.next.as_ref(), Some(&self.current)].into_iter().flatten();
+                next.hold = versions.filter_map(|one| one.held(now_unix_ms)).next().cloned();
                 // Later than whatever was decided of the version that it replaces.
                 next.epoch = self.epoch();
                 let next = next.after(&changed, config, now_unix_ms);
@@ -396,6 +399,7 @@ impl Standing {
                 let reason = "its settings are others, and those that had earned it are gone";
                 let warn = Event::Set { mode: Mode::Warn, reason: reason.to_owned() };
                 standing.current = standing.current.after(&warn, config, now_unix_ms);
+                standing.current.hold.clone_from(&self.current.hold);
             }
             standing.current = standing.current.after(&changed, config, now_unix_ms);
             standing.versions = self.newest_version().max(standing.current.version);

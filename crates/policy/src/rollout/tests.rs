@@ -305,6 +305,22 @@ fn a_version_whose_turn_comes_because_the_old_one_fell_begins_a_window_of_its_ow
 }
 
 #[test]
+fn a_version_that_fell_is_no_freer_for_another_edit() {
+    let config = RolloutConfig::default();
+    let settings = serde_json::json!({});
+    let old = Standing::new(policy(1), settings.clone(), NOW);
+    let old = Standing { current: state(enforce(5000)), ..old };
+    let up = Event::Promoted { to: share(1000) };
+    let fell = Event::Fell { cause: "too many denials".to_owned() };
+    let beside = old.with_policy(policy(2), &settings, true, &config, NOW);
+    let tried = beside.after(Lane::Next, &up, &config, NOW).unwrap();
+    let fell = tried.after(Lane::Next, &fell, &config, NOW).unwrap();
+    let again = fell.with_policy(policy(3), &settings, true, &config, NOW + 1000);
+    assert_eq!(again.next.unwrap().hold, fell.next.unwrap().hold);
+    assert_eq!(again.current.hold, None);
+}
+
+#[test]
 fn settings_that_make_no_sense_are_named() {
     assert_eq!(RolloutConfig::default().faults(), []);
     for (toml, key) in [
@@ -346,7 +362,55 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// What an edit of a held rule, and what comes of it, may be.
+#[derive(Clone, Debug)]
+enum Edit {
+    /// The settings, and whether what was enforced before is still there.
+    Settings(u8, bool),
+    Happened(Lane, Event),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let lane = prop_oneof![Just(Lane::Current), Just(Lane::Next)];
+    let reason = || "x".to_owned();
+    let event = prop_oneof![
+        Just(Event::Fell { cause: reason() }),
+        Just(Event::Alerted { alert: reason() }),
+        Just(Event::WindowRestarted { reason: reason() }),
+    ];
+    prop_oneof![
+        (0..3_u8, any::<bool>()).prop_map(|(n, kept)| Edit::Settings(n, kept)),
+        (lane, event).prop_map(|(lane, event)| Edit::Happened(lane, event)),
+    ]
+}
+
 proptest! {
+    /// What an operator has said of a rule is of all its versions, those that come later as well.
+    #[test]
+    fn a_hold_outlasts_every_edit(
+        basis_points in 0..=10_000_u16,
+        edits in proptest::collection::vec(edit(), 1..20),
+    ) {
+        let config = RolloutConfig::default();
+        let settings = serde_json::json!({});
+        let held = Event::Held { until_unix_ms: None, reason: "an audit".to_owned() };
+        let mut standing = Standing::new(policy(0), settings.clone(), NOW);
+        standing.current = state(enforce(basis_points)).after(&held, &config, NOW);
+        for edit in edits {
+            standing = match edit {
+                Edit::Settings(n, kept) => {
+                    standing.with_policy(policy(n), &settings, kept, &config, NOW)
+                }
+                Edit::Happened(lane, event) => {
+                    standing.after(lane, &event, &config, NOW).unwrap_or(standing)
+                }
+            };
+            for state in [Some(&standing.current), standing.next.as_ref()].into_iter().flatten() {
+                prop_assert!(state.held(i64::MAX).is_some(), "{:?}", standing);
+            }
+        }
+    }
+
     /// Whatever happens, and wherever the clock is set: the epoch grows, attempts are never
     /// forgotten, a promotion is one step up, and after a fall or an alert nothing is enforced. And
     /// whoever opens it then waits for nothing longer than after a change that is made now.
