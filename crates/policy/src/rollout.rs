@@ -231,6 +231,9 @@ pub struct Standing {
     pub next: Option<RuleState>,
     /// What `current` judges by, to be built again after a restart.
     pub settings: serde_json::Value,
+    /// What the file says of the rule's mode; `None` where nobody has asked it yet.
+    #[serde(default)]
+    pub setting: Option<ModeSetting>,
     /// Counts the changes of all of this, so that what is written late undoes nothing.
     #[serde(default)]
     pub revision: u64,
@@ -244,7 +247,7 @@ impl Standing {
     pub fn new(policy: PolicyHash, settings: serde_json::Value, now_unix_ms: i64) -> Self {
         let current = RuleState::new(policy, now_unix_ms);
         let versions = current.version;
-        Self { current, next: None, settings, revision: 0, versions }
+        Self { current, next: None, settings, setting: None, revision: 0, versions }
     }
 
     /// The epoch of the newest change, whichever version it was of.
@@ -420,6 +423,37 @@ impl Standing {
         standing.current = current.unwrap_or(standing.current);
         standing.next = next.or(standing.next);
         Some(standing)
+    }
+
+    /// The same rule, where the file says `setting` of its mode now. What was judged while another
+    /// mode was in force is no evidence: what a rule that was pinned to `enforce` has denied never
+    /// reached the service, and looks as harmless as can be.
+    #[must_use]
+    pub fn with_setting(
+        &self,
+        setting: ModeSetting,
+        config: &RolloutConfig,
+        now_unix_ms: i64,
+    ) -> Self {
+        let mut standing = Self { setting: Some(setting), ..self.clone() };
+        let Some(before) = self.setting.filter(|before| before.initial() != setting.initial())
+        else {
+            return standing;
+        };
+        let epoch = self.epoch().saturating_add(1);
+        for state in [Some(&mut standing.current), standing.next.as_mut()].into_iter().flatten() {
+            // What is enforced leaves its step when it is pinned, and begins a window by that.
+            if matches!(state.mode, Mode::Enforce(_)) {
+                continue;
+            }
+            // A rule that was pinned has tried nothing since.
+            if before == ModeSetting::Auto {
+                state.count_attempt(config);
+            }
+            state.begin_window(config, now_unix_ms);
+            state.epoch = epoch;
+        }
+        standing
     }
 }
 

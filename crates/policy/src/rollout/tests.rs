@@ -305,6 +305,43 @@ fn a_version_whose_turn_comes_because_the_old_one_fell_begins_a_window_of_its_ow
 }
 
 #[test]
+fn what_was_judged_while_another_mode_was_in_force_is_no_evidence() {
+    let config = RolloutConfig::default();
+    let (auto, warn, enforce) =
+        (ModeSetting::Auto, ModeSetting::Pinned(Mode::Warn), ModeSetting::ENFORCE);
+    let long_ago = NOW - 3_600_000;
+    for (name, before, after, attempt) in [
+        ("never asked", None, enforce, None),
+        ("the same", Some(enforce), enforce, None),
+        ("pinned to what it was", Some(auto), warn, None),
+        ("released from what it was", Some(warn), auto, None),
+        ("released", Some(enforce), auto, Some(1)),
+        ("released from off", Some(ModeSetting::OFF), auto, Some(1)),
+        ("pinned", Some(auto), enforce, Some(2)),
+        ("pinned otherwise", Some(warn), enforce, Some(1)),
+    ] {
+        let standing = Standing::new(policy(1), serde_json::json!({}), long_ago);
+        let held = standing.current.after(
+            &Event::Alerted { alert: "an alert".to_owned() },
+            &config,
+            long_ago,
+        );
+        let standing = Standing { setting: before, current: held, ..standing };
+        let now = standing.with_setting(after, &config, NOW);
+        assert_eq!(now.setting, Some(after), "{name}");
+        let (was, is) = (&standing.current, &now.current);
+        match attempt {
+            None => assert_eq!(was, is, "{name}"),
+            Some(attempt) => {
+                assert_eq!(is.window_unix_ms, NOW + 10_000, "{name}");
+                assert_eq!(is.attempt(share(1000)), attempt, "{name}");
+                assert_eq!((is.mode, &is.hold, is.epoch), (was.mode, &was.hold, was.epoch + 1));
+            }
+        }
+    }
+}
+
+#[test]
 fn a_version_that_fell_is_no_freer_for_another_edit() {
     let config = RolloutConfig::default();
     let settings = serde_json::json!({});

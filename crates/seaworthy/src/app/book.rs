@@ -64,11 +64,14 @@ impl Standings {
             let (name, latest) = (rule.name.to_string(), rule.latest());
             let before = self.0.get(&name);
             let after = match before {
-                None => Standing::new(latest.policy, latest.settings.clone(), now_unix_ms),
+                None => Standing::new(latest.policy, latest.settings.clone(), now_unix_ms)
+                    .with_setting(rule.setting, config, now_unix_ms),
                 Some(known) => {
                     let kept = rule.next.is_some();
                     let (policy, settings) = (latest.policy, &latest.settings);
-                    let mut after = known.with_policy(policy, settings, kept, config, now_unix_ms);
+                    let mut after = known
+                        .with_policy(policy, settings, kept, config, now_unix_ms)
+                        .with_setting(rule.setting, config, now_unix_ms);
                     if let (ModeSetting::Pinned(pin), Mode::Enforce(_)) =
                         (rule.setting, after.current.mode)
                     {

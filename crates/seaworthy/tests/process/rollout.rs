@@ -7,6 +7,7 @@ mod faults;
 mod fleet;
 mod races;
 mod restart;
+mod uncounted;
 mod versions;
 
 use std::fs;

@@ -188,7 +188,8 @@ impl Track {
             dropped,
             is_red: std::mem::take(&mut self.is_red),
         });
-        if taken.is_ok() && self.watch.is_none() {
+        // What is enforced without a watch is pinned to it, and denials are not what `warn` is like.
+        if taken.is_ok() && self.watch.is_none() && enforced == 0 {
             self.before.learn(evidence, names);
         }
     }
@@ -222,6 +223,9 @@ impl Track {
             }
         }
         let Some(watch) = &mut self.watch else {
+            if fresh.enforced > 0 {
+                return;
+            }
             for (_, judged) in &denied {
                 self.before.units = self.before.units.and(part(u64::from(judged.hits() > 0), 1));
             }
@@ -288,8 +292,9 @@ impl Before {
 
 fn client_minute(one: &ClientEvidence, names: &mut Clients) -> ClientMinute {
     let standing = match () {
-        () if !one.client.is_identified() => Standing::Unidentified,
+        // At 100 % that is whoever comes, with an identity or without.
         () if one.counts.enforced > 0 => Standing::Enforced,
+        () if !one.client.is_identified() => Standing::Unidentified,
         () => Standing::Control,
     };
     ClientMinute {
