@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use rusqlite::Row;
 use seaworthy_policy::client::ClientKey;
-use seaworthy_policy::evidence::{ClientCounts, ClientEvidence, Counts, Lane, RuleEvidence};
+use seaworthy_policy::evidence::{
+    CLIENTS_MAX, ClientCounts, ClientEvidence, Counts, Lane, RuleEvidence,
+};
 use seaworthy_policy::record::Tenant;
 
 use super::TelemetryReader;
@@ -57,14 +59,15 @@ impl TelemetryReader {
                     enforced: unsigned(row, 9)?,
                 };
                 let client: String = row.get(3)?;
-                // A name that this version cannot read is a client all the same.
+                // A name that this version cannot read is a client all the same. Of a tick in which
+                // a gateway was started again there are the clients of both processes.
                 match client.parse::<ClientKey>() {
-                    Ok(client) => {
+                    Ok(client) if place.clients.len() < CLIENTS_MAX => {
                         let tenant: String = row.get(4)?;
                         let tenant = Tenant::from(&tenant).unwrap_or_default();
                         place.clients.push(ClientEvidence { client, tenant, counts });
                     }
-                    Err(_) => place.other.add(&counts),
+                    _ => place.other.add(&counts),
                 }
             }
             let mut query = connection.prepare_cached(

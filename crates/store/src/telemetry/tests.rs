@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 use seaworthy_policy::client::ClientKey;
-use seaworthy_policy::evidence::{ClientCounts, Lane, RuleEvidence};
+use seaworthy_policy::evidence::{CLIENTS_MAX, ClientCounts, Lane, RuleEvidence};
 use seaworthy_policy::names::RuleName;
 use seaworthy_policy::record::{Marks, RequestRecord, RouteId, Tenant, Verdict, Verdicts};
 use seaworthy_policy::registry::REGISTRY;
@@ -537,6 +537,37 @@ async fn what_two_processes_say_of_one_tick_adds_up() {
     let RuleEvidence { counts, clients, other } = &read[0].evidence;
     assert_eq!((counts.harm, clients.len(), *other), (2, 1, ClientCounts::default()));
     assert_eq!(clients[0].counts.harm, 2);
+}
+
+#[tokio::test]
+async fn a_tick_of_two_processes_has_no_more_clients_than_one_of_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (both, mut clients) = (CLIENTS_MAX as u64 * 2, Vec::new());
+    for run in 0..2 {
+        // Of each process other clients, and the worst of all in the second.
+        let client = |n| RequestRecord { client: ClientKey::Cookie(2 * n + run), ..record() };
+        let mut records: Vec<_> = (0..both / 2).map(client).collect();
+        if run == 1 {
+            let worst = RequestRecord { client: ClientKey::Cookie(both), ..would_be_denied() };
+            records.extend([worst; 3]);
+        }
+        let telemetry = open(dir.path());
+        store(&telemetry, &records).await;
+        telemetry.close().await.unwrap();
+        clients = telemetry.reader().evidence(0).unwrap();
+    }
+    let RuleEvidence { counts, clients, other } = &clients[0].evidence;
+    assert_eq!(clients.len(), CLIENTS_MAX);
+    assert_eq!((clients[0].client, clients[0].counts.harm), (ClientKey::Cookie(both), 3));
+    let sum = clients.iter().map(|one| one.counts).chain([*other]).fold(
+        ClientCounts::default(),
+        |mut sum, part| {
+            sum.add(&part);
+            sum
+        },
+    );
+    assert_eq!((sum.evaluated, sum.harm), (both + 3, 3));
+    assert_eq!((counts.evaluated, counts.harm), (both + 3, 3));
 }
 
 #[test]
