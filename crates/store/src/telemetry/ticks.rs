@@ -6,7 +6,9 @@
 //! 3. A rule tells at most [`CLIENTS_MAX`] clients apart, those with the most harm and denials, in
 //!    whichever share they are. While a tick is open, [`OPEN_CLIENTS_MAX`] are held for all rules
 //!    together, and as many more that a rule objects to; the requests of others count as exactly.
-//! 4. Records that are missing are noted for every tick that they may have belonged to, each time
+//! 4. The alarms are shown as many, those that the rule objected to most, whether they were denied
+//!    anything or not and whatever the service said: a client is no other one once it is enforced.
+//! 5. Records that are missing are noted for every tick that they may have belonged to, each time
 //!    all of them: whoever reads a tick sees whether it is whole.
 
 use std::collections::HashMap;
@@ -55,7 +57,7 @@ pub struct FreshEvidence {
     pub lane: Lane,
     /// What is new since the last flush.
     pub counts: Counts,
-    /// The clients that are told apart, with all there is of this tick.
+    /// The clients that the rule objects to most, with all there is of this tick.
     pub clients: Vec<ClientEvidence>,
 }
 
@@ -278,7 +280,7 @@ impl Tick {
                 rule,
                 lane,
                 counts: open.fresh,
-                clients: clients.clone(),
+                clients: open.watched(),
             });
             let part = EvidencePart { fresh: std::mem::take(&mut open.fresh), clients, other };
             batch.evidence.insert((self.start_ms, rule, lane), part);
@@ -303,21 +305,34 @@ impl Tick {
 impl OpenRule {
     /// The clients that are told apart, and the sum of the rest.
     fn top(&self) -> (Vec<ClientEvidence>, ClientCounts) {
+        // What is denied to one client is harm to its like in the control.
+        let mut clients = self.clients_by(|counts| counts.harm + counts.denied);
+        let mut other = self.other;
+        for one in clients.drain(CLIENTS_MAX.min(clients.len())..) {
+            other.add(&one.counts);
+        }
+        (clients, other)
+    }
+
+    /// Rule 4.
+    fn watched(&self) -> Vec<ClientEvidence> {
+        let mut clients = self.clients_by(|counts| counts.would_deny + counts.denied);
+        clients.truncate(CLIENTS_MAX);
+        clients
+    }
+
+    /// All that are held: those with the highest `rank` first, then those with the most requests.
+    fn clients_by(&self, rank: impl Fn(&ClientCounts) -> u64) -> Vec<ClientEvidence> {
         let named = |(client, (tenant, counts)): (&ClientKey, &(Tenant, ClientCounts))| {
             ClientEvidence { client: *client, tenant: *tenant, counts: *counts }
         };
         let mut clients: Vec<_> = self.clients.iter().map(named).collect();
         // The key last, so that the order is the same every time.
         clients.sort_unstable_by_key(|one| {
-            let ClientCounts { harm, denied, evaluated, .. } = one.counts;
-            // What is denied to one client is harm to its like in the control.
-            (std::cmp::Reverse((harm + denied, evaluated)), one.client.to_bytes())
+            let rank = std::cmp::Reverse((rank(&one.counts), one.counts.evaluated));
+            (rank, one.client.to_bytes())
         });
-        let mut other = self.other;
-        for one in clients.drain(CLIENTS_MAX.min(clients.len())..) {
-            other.add(&one.counts);
-        }
-        (clients, other)
+        clients
     }
 }
 
@@ -449,6 +464,42 @@ mod tests {
             tick.rules[0].2.clients[..3].iter().map(|one| (one.client, one.counts.harm)).collect();
         let bearer = ClientKey::Bearer;
         assert_eq!(first, [(bearer(7), 2), (bearer(9), 1), (bearer(0), 0)]);
+    }
+
+    #[test]
+    fn the_alarms_are_shown_the_same_clients_in_every_mode() {
+        let client =
+            |n, record: RequestRecord| RequestRecord { client: ClientKey::Bearer(n), ..record };
+        let seen = |of: &dyn Fn(u64) -> RequestRecord| {
+            let mut ticks = ticks();
+            (0..200).for_each(|n| ticks.count(&client(n, record()), NOON_MS + 5));
+            (0..200).for_each(|n| ticks.count(&client(n, of(n)), NOON_MS + 5));
+            ticks.flush(&mut Batch::default(), NOON_MS, NOON_MS + 6, 0);
+            let fresh = ticks.fresh().remove(0);
+            assert_eq!(fresh.clients.len(), CLIENTS_MAX);
+            let mut clients: Vec<_> = fresh.clients.iter().map(|one| one.client).collect();
+            clients.sort_by_key(|client| client.to_bytes());
+            clients
+        };
+        // A rule objects to every fifth client, half of which the service refuses by itself.
+        let is_objected_to = |n: u64| n % 5 == 4;
+        let warn = |n| match () {
+            () if !is_objected_to(n) => record(),
+            () if n % 2 == 0 => RequestRecord { status: 404, ..would_be_denied() },
+            () => would_be_denied(),
+        };
+        let enforced = |n| {
+            let marks = Marks { enforced: positions(&[0]), ..Marks::default() };
+            let made = if is_objected_to(n) { denied() } else { record() };
+            RequestRecord { marks, ..made }
+        };
+        let in_warn = seen(&warn);
+        assert_eq!(in_warn, seen(&enforced));
+        assert!(
+            (0..200)
+                .filter(|n| is_objected_to(*n))
+                .all(|n| in_warn.contains(&ClientKey::Bearer(n)))
+        );
     }
 
     #[test]
