@@ -284,11 +284,12 @@ impl Running {
             fleet.close().await;
         }
         self.console.shutdown().await;
-        if let Err(error) = self.telemetry.close().await {
-            tracing::error!(%error, "the last telemetry was not written");
+        match self.telemetry.close().await {
+            // Last: a process that is killed before this has not ended in order.
+            Ok(()) => self.audit.record(audit::stopped(&self.service)),
+            // Nor has one whose last evidence is gone: the next would take its minutes for quiet.
+            Err(error) => tracing::error!(%error, "the last telemetry was not written"),
         }
-        // Last: a process that is killed before this has not ended in order.
-        self.audit.record(audit::stopped(&self.service));
         self.audit.stop().await;
     }
 }

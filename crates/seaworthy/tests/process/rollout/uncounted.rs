@@ -1,12 +1,14 @@
-//! What a change leaves out: what was judged under another mode.
+//! What a change leaves out: what was judged under another mode, and what was not written at the end.
 
 use std::net::SocketAddr;
 
+use rusqlite::Connection;
 use seaworthy_console::control::VersionStanding;
 use seaworthy_policy::gates::Gate;
 use seaworthy_policy::mode::{Mode, ModeSetting};
 
 use super::{HOSTS, configure, fast_for};
+use crate::audit::leaves;
 use crate::harness::ask::until;
 use crate::harness::{Gateway, serve};
 use crate::lifecycle::{folder, service};
@@ -75,5 +77,32 @@ async fn what_a_pinned_rule_has_denied_is_no_evidence_for_it() {
     let last = standing(gateway.console, HOSTS).await.current;
     assert!(last.window_unix_ms > again.window_unix_ms, "{last:?}");
     assert_eq!((last.mode, last.attempt, checks(&last)), (Mode::Warn, 2, 0), "{last:?}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_whose_last_evidence_is_not_written_has_not_ended_in_order() {
+    let dir = folder();
+    configure(dir.path(), &fast_for("a"));
+    let gateway = Gateway::start(serve(dir.path(), service().await)).await;
+    let first = standing(gateway.console, HOSTS).await.current;
+    let other = Connection::open(dir.path().join("seaworthy-data/telemetry.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").expect("it waits for the gateway's own writes");
+    assert_eq!(visit(gateway.traffic, "b", Some("somebody")).await, 200);
+    gateway.stop().await;
+    drop(other);
+    let stops =
+        leaves(dir.path()).into_iter().filter(|leaf| leaf["action"] == "gateway.stop").count();
+    assert_eq!(stops, 0);
+
+    let gateway = Gateway::start(serve(dir.path(), service().await)).await;
+    let second = standing(gateway.console, HOSTS).await.current;
+    assert_eq!((first.attempt, second.attempt), (1, 2), "{second:?}");
+    assert!(second.window_unix_ms > first.window_unix_ms);
+    gateway.stop().await;
+
+    let gateway = Gateway::start(serve(dir.path(), service().await)).await;
+    let third = standing(gateway.console, HOSTS).await.current;
+    assert_eq!((third.attempt, third.window_unix_ms), (2, second.window_unix_ms));
     gateway.stop().await;
 }
