@@ -39,7 +39,7 @@ pub(super) use self::journal::Journal;
 use self::journal::Note;
 pub(super) use self::offline::{Offline, OfflineError};
 pub(super) use self::replay::{Known, known};
-use self::track::{Clients, LANES, Of, Scale, Track};
+use self::track::{Clients, LANES, Of, Scale, Tables, Track};
 use super::book::{Book, Changed};
 use super::compile::Rule;
 
@@ -196,6 +196,8 @@ struct Engine {
     journal: Journal,
     shared: Shared,
     tracks: BTreeMap<(String, Lane), Track>,
+    /// What was said of ticks that are still open, in lanes whose track has ended.
+    tables: BTreeMap<(String, Lane), Tables>,
     clients: Clients,
     /// The newest tick that was taken up.
     newest: Option<Minute>,
@@ -236,6 +238,7 @@ impl Engine {
             journal,
             shared,
             tracks: BTreeMap::new(),
+            tables: BTreeMap::new(),
             clients: Clients::default(),
             newest: None,
             view,
@@ -339,6 +342,10 @@ impl Engine {
         }
         if first < whole {
             self.newest = Some(Minute(whole.0 - 1));
+            self.tables.retain(|_, tables| {
+                tables.retain(|start_unix_ms, _| self.scale.minute(*start_unix_ms) >= whole);
+                !tables.is_empty()
+            });
             self.heal();
             self.promote().await;
         } else if self.newest.is_none() {
@@ -407,8 +414,9 @@ impl Engine {
                     .tracks
                     .get(&other)
                     .is_some_and(|track| lane == Lane::Current && track.of.policy == state.policy);
-                let from = if came { &other } else { &key };
-                let kept = match self.tracks.remove(from) {
+                let replaced = self.end(&key);
+                let before = if came { self.end(&other) } else { replaced };
+                let kept = match before {
                     Some(track) if track.of.policy == state.policy => (track.before, track.pairs),
                     // Another policy was judged by: what it was like says nothing of this one.
                     Some(track) => (self.journal.before(&name, state.policy), track.pairs),
@@ -416,7 +424,7 @@ impl Engine {
                 };
                 let waivers = self.journal.waivers(&name, &self.scale);
                 let route = rule.name.route.as_deref().map(|name| self.names.intern_route(name));
-                let track = Track::begin(
+                let mut track = Track::begin(
                     (state, route),
                     &self.rollout,
                     &self.gates,
@@ -424,10 +432,22 @@ impl Engine {
                     waivers,
                     kept,
                 );
+                // A tick's table is of its lane: what another version has been told is not new.
+                track.last = self.tables.remove(&key).unwrap_or_default();
                 self.tracks.insert(key, track);
             }
         }
-        self.tracks.retain(|key, _| known.contains(key));
+        let gone: Vec<_> = self.tracks.keys().filter(|key| !known.contains(key)).cloned().collect();
+        for key in gone {
+            self.end(&key);
+        }
+    }
+
+    /// Ends a track. What its lane was told of the open ticks is kept.
+    fn end(&mut self, key: &(String, Lane)) -> Option<Track> {
+        let mut track = self.tracks.remove(key)?;
+        self.tables.insert(key.clone(), std::mem::take(&mut track.last));
+        Some(track)
     }
 
     /// What the gates say of a version now.

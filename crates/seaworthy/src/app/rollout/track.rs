@@ -50,12 +50,15 @@ pub(super) struct Track {
     pub(super) before: Before,
     watch: Option<Watch>,
     /// What the last tables of clients said, by the ticks that they belong to.
-    last: BTreeMap<i64, HashMap<ClientKey, (u64, u64)>>,
+    pub(super) last: Tables,
     /// The newest alarm, until the rule has fallen.
     pub(super) alarm: Option<Alarm>,
     /// Something spoke against the rule since the last tick was closed.
     is_red: bool,
 }
+
+/// Judged and objected to, by the start of the tick and by client.
+pub(super) type Tables = BTreeMap<i64, HashMap<ClientKey, (u64, u64)>>;
 
 /// What a track is about. Evidence of one is no evidence of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

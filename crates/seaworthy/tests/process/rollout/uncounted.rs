@@ -1,18 +1,20 @@
-//! What a change leaves out: what was judged under another mode, and what was not written at the end.
+//! What a change leaves out: what was judged under another mode, what was told before it, and what
+//! was not written at the end.
 
 use std::net::SocketAddr;
 
 use rusqlite::Connection;
-use seaworthy_console::control::VersionStanding;
+use seaworthy_console::control::{Command, VersionStanding};
 use seaworthy_policy::gates::Gate;
 use seaworthy_policy::mode::{Mode, ModeSetting};
+use seaworthy_store::telemetry::TelemetryReader;
 
 use super::{HOSTS, configure, fast_for};
 use crate::audit::leaves;
 use crate::harness::ask::until;
 use crate::harness::{Gateway, serve};
 use crate::lifecycle::{folder, service};
-use crate::operator::{harm, now_unix_ms, standing, until_stands, visit};
+use crate::operator::{ask, harm, now_unix_ms, set, standing, until_stands, visit};
 
 fn now() -> i64 {
     i64::try_from(now_unix_ms()).expect("it is before the year 292277026")
@@ -77,6 +79,52 @@ async fn what_a_pinned_rule_has_denied_is_no_evidence_for_it() {
     let last = standing(gateway.console, HOSTS).await.current;
     assert!(last.window_unix_ms > again.window_unix_ms, "{last:?}");
     assert_eq!((last.mode, last.attempt, checks(&last)), (Mode::Warn, 2, 0), "{last:?}");
+    gateway.stop().await;
+}
+
+/// Denials of [`HOSTS`] that are on the disk.
+fn denials(reader: &TelemetryReader) -> u64 {
+    let ticks = reader.evidence(0).expect("it is readable").into_iter();
+    ticks.filter(|tick| tick.rule == HOSTS).map(|tick| tick.evidence.counts.denied).sum()
+}
+
+#[tokio::test]
+async fn what_a_tick_has_told_before_a_change_is_not_told_again_after_it() {
+    const TICK_S: i64 = 5;
+    const TICK_MS: i64 = 1000 * TICK_S;
+    let dir = folder();
+    let fast = fast_for("a");
+    let slower = fast.replace("tick = \"1s\"", &format!("tick = \"{TICK_S}s\""));
+    assert_ne!(slower, fast);
+    configure(dir.path(), &slower);
+    let gateway = Gateway::start(serve(dir.path(), service().await)).await;
+    let (traffic, console) = (gateway.traffic, gateway.console);
+    let begun = standing(console, HOSTS).await.current.window_unix_ms;
+    until_counted_from(begun, TICK_MS).await;
+    for _ in 0..100 {
+        assert_eq!(visit(traffic, "a", Some("known")).await, 200);
+    }
+    until_stands(console, HOSTS, "it is known", |now| harm(&now.current).1 >= 100).await;
+    set(console, HOSTS, "enforce").await;
+
+    // One less than may mean that somebody broke. All of it within one tick.
+    until("a tick has just begun", async || (now() % TICK_MS < 500).then_some(())).await;
+    let reader = TelemetryReader::open_read_only(&dir.path().join("seaworthy-data")).unwrap();
+    let until_written =
+        async |count| until("it is told", async || (denials(&reader) == count).then_some(())).await;
+    for _ in 0..5 {
+        assert_eq!(visit(traffic, "b", Some("known")).await, 421);
+    }
+    until_written(5).await;
+    let until_unix_ms = now() + 3_600_000;
+    let waive = Command::Waive { client: "bearer:0123456789abcdef".to_owned(), until_unix_ms };
+    ask(console, HOSTS, waive).await.expect("it can be waived");
+    assert_eq!(visit(traffic, "b", Some("known")).await, 421);
+    until_written(6).await;
+    // Answered once all that was told before is taken up.
+    let release = ask(console, HOSTS, Command::Release {}).await.expect("there is nothing to it");
+    let current = release.standing.current;
+    assert_eq!(current.mode, "enforce".parse().unwrap(), "{current:?}");
     gateway.stop().await;
 }
 
