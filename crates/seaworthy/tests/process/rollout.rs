@@ -5,6 +5,7 @@ mod alerts;
 mod clock;
 mod faults;
 mod fleet;
+mod gaps;
 mod races;
 mod restart;
 mod uncounted;
