@@ -117,8 +117,13 @@ impl Rollout {
         let (send, receive) = mpsc::channel(MESSAGES);
         let (publish, view) = watch::channel(Arc::default());
         let log = parts.journal.log();
-        let engine = Engine::new(parts, publish);
-        let task = tokio::spawn(engine.run(receive));
+        let task = tokio::spawn(async move {
+            // What the pump hands over meanwhile waits.
+            match tokio::task::spawn_blocking(|| Engine::new(parts, publish)).await {
+                Ok(engine) => engine.run(receive).await,
+                Err(error) => tracing::error!(%error, "nobody weighs evidence"),
+            }
+        });
         (Self { messages: send, view, lost: Arc::default(), log }, task)
     }
 
@@ -248,6 +253,9 @@ impl Engine {
             engine
                 .restart_windows("the gateway was killed: evidence of its last second may be gone");
         }
+        engine.follow();
+        // What is weighed of it comes later: to read the evidence of months takes a while.
+        engine.show();
         if let Err(error) = engine.replay(&reader) {
             tracing::error!(%error, "the evidence of before cannot be read; it begins anew");
         }

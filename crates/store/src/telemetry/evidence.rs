@@ -1,6 +1,7 @@
 //! Reading evidence back: what a gateway that starts needs to go on where the last one stopped.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use rusqlite::Row;
 use seaworthy_policy::client::ClientKey;
@@ -37,18 +38,19 @@ pub struct StoredPair {
 }
 
 impl TelemetryReader {
-    /// The evidence of the ticks from `since_unix_ms` on, oldest first.
-    pub fn evidence(&self, since_unix_ms: i64) -> Result<Vec<StoredEvidence>, StoreError> {
+    /// The evidence of the ticks that begin in `during`, in milliseconds of Unix time, oldest first.
+    pub fn evidence(&self, during: Range<i64>) -> Result<Vec<StoredEvidence>, StoreError> {
         self.readers.read(|connection| {
             let mut clients = BTreeMap::<Key, RuleEvidence>::new();
             let mut query = connection.prepare_cached(
                 "SELECT start_ms, rule_id, lane, client, tenant, sum(evaluated), sum(would_deny), \
-                 sum(denied), sum(harm), sum(enforced) FROM evidence_client WHERE start_ms >= ? \
+                 sum(denied), sum(harm), sum(enforced) FROM evidence_client \
+                 WHERE start_ms >= ? AND start_ms < ? \
                  GROUP BY start_ms, rule_id, lane, client \
                  ORDER BY start_ms, rule_id, lane, sum(harm) + sum(denied) DESC, \
                  sum(evaluated) DESC, client",
             )?;
-            let mut rows = query.query([since_unix_ms])?;
+            let mut rows = query.query([during.start, during.end])?;
             while let Some(row) = rows.next()? {
                 let place = clients.entry(key(row)?).or_default();
                 let counts = ClientCounts {
@@ -73,10 +75,10 @@ impl TelemetryReader {
             let mut query = connection.prepare_cached(
                 "SELECT start_ms, rule_id, lane, name, evaluated, would_deny, denied, harm, \
                  enforced, enforced_errors, control_errors, slow, unidentified FROM evidence \
-                 JOIN rule ON rule.id = rule_id WHERE start_ms >= ? \
+                 JOIN rule ON rule.id = rule_id WHERE start_ms >= ? AND start_ms < ? \
                  ORDER BY start_ms, rule_id, lane",
             )?;
-            let mut rows = query.query([since_unix_ms])?;
+            let mut rows = query.query([during.start, during.end])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
                 let key = key(row)?;

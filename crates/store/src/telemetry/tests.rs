@@ -494,7 +494,7 @@ async fn evidence_is_read_back_as_it_was_counted() {
     telemetry.flush().await.unwrap();
 
     let reader = telemetry.reader();
-    let read = reader.evidence(NOON_MS).unwrap();
+    let read = reader.evidence(NOON_MS..i64::MAX).unwrap();
     let rules = names.rules();
     let counted: Vec<_> = counted
         .iter()
@@ -510,7 +510,8 @@ async fn evidence_is_read_back_as_it_was_counted() {
     assert_eq!(read[0].evidence.counts.harm, 2);
     assert_eq!(read[0].evidence.clients[0].client, known.client);
     assert_eq!(read[1].lane, Lane::Next);
-    assert_eq!(reader.evidence(NOON_MS + 1).unwrap(), []);
+    assert_eq!(reader.evidence(NOON_MS + 1..i64::MAX).unwrap(), []);
+    assert_eq!(reader.evidence(0..NOON_MS).unwrap(), []);
     assert_eq!(reader.evidence_gaps(0).unwrap(), [(NOON_MS, 7), (NOON_MS + 60_000, 7)]);
 
     let pairs = reader.pairs(NOON_MS).unwrap();
@@ -533,7 +534,7 @@ async fn what_two_processes_say_of_one_tick_adds_up() {
         store(&telemetry, &[would_be_denied()]).await;
         telemetry.close().await.unwrap();
     }
-    let read = TelemetryReader::open_read_only(dir.path()).unwrap().evidence(0).unwrap();
+    let read = TelemetryReader::open_read_only(dir.path()).unwrap().evidence(0..i64::MAX).unwrap();
     let RuleEvidence { counts, clients, other } = &read[0].evidence;
     assert_eq!((counts.harm, clients.len(), *other), (2, 1, ClientCounts::default()));
     assert_eq!(clients[0].counts.harm, 2);
@@ -554,7 +555,7 @@ async fn a_tick_of_two_processes_has_no_more_clients_than_one_of_one() {
         let telemetry = open(dir.path());
         store(&telemetry, &records).await;
         telemetry.close().await.unwrap();
-        clients = telemetry.reader().evidence(0).unwrap();
+        clients = telemetry.reader().evidence(0..i64::MAX).unwrap();
     }
     let RuleEvidence { counts, clients, other } = &clients[0].evidence;
     assert_eq!(clients.len(), CLIENTS_MAX);

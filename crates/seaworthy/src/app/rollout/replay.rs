@@ -63,13 +63,15 @@ pub(in crate::app) async fn known(audit: &Auditor) -> Known {
 /// What is read of the evidence of before, at most.
 const REPLAYED_MS: i64 = 90 * 24 * 3600 * 1000;
 
+/// Ticks of which all evidence is in memory at once: a day, where a tick is a minute.
+const TICKS_AT_ONCE: i64 = 1440;
+
 impl Engine {
     /// Takes up the evidence that the processes before this one have written down.
     pub(super) fn replay(
         &mut self,
         reader: &TelemetryReader,
     ) -> Result<(), seaworthy_store::StoreError> {
-        self.follow();
         let Some(since) = self.tracks.values().map(|track| track.of.window_unix_ms).min() else {
             return Ok(());
         };
@@ -77,20 +79,27 @@ impl Engine {
         let now = self.book.now_unix_ms();
         let since = since.max(now - REPLAYED_MS);
         let gaps: BTreeMap<i64, u64> = reader.evidence_gaps(since)?.into_iter().collect();
-        let mut ticks: BTreeMap<Minute, BTreeMap<(String, Lane), RuleEvidence>> = BTreeMap::new();
-        for stored in reader.evidence(since)? {
-            let tick = ticks.entry(self.scale.minute(stored.start_unix_ms)).or_default();
-            tick.insert((stored.rule, stored.lane), stored.evidence);
-        }
         // The tick in which this process began is not whole, and those before in which there was
         // nothing are: what was not there to be asked was not asked.
         let present = self.scale.minute(now);
-        for minute in (self.scale.minute(since).0..=present.0).map(Minute) {
+        let mut next = self.scale.minute(since).0;
+        while next <= present.0 {
+            let some = next..next.saturating_add(TICKS_AT_ONCE).min(present.0 + 1);
+            next = some.end;
             // The clock may have been set back since: what comes from the future is not taken.
-            let stored = ticks.remove(&minute).filter(|_| minute < present).unwrap_or_default();
-            let dropped = gaps.get(&(minute.0 * self.scale.tick_ms)).copied().unwrap_or(0);
-            for (key, track) in &mut self.tracks {
-                track.tick(minute, stored.get(key), dropped, &mut self.clients);
+            let read =
+                some.start * self.scale.tick_ms..some.end.min(present.0) * self.scale.tick_ms;
+            let mut ticks = BTreeMap::<Minute, BTreeMap<(String, Lane), RuleEvidence>>::new();
+            for stored in reader.evidence(read)? {
+                let tick = ticks.entry(self.scale.minute(stored.start_unix_ms)).or_default();
+                tick.insert((stored.rule, stored.lane), stored.evidence);
+            }
+            for minute in some.map(Minute) {
+                let stored = ticks.remove(&minute).unwrap_or_default();
+                let dropped = gaps.get(&(minute.0 * self.scale.tick_ms)).copied().unwrap_or(0);
+                for (key, track) in &mut self.tracks {
+                    track.tick(minute, stored.get(key), dropped, &mut self.clients);
+                }
             }
         }
         for pair in reader.pairs(now - WEEK_MS)? {

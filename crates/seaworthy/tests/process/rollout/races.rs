@@ -91,11 +91,20 @@ async fn of_two_promotions_of_one_step_one_is_heard() {
         assert!(refused.1.contains("has been changed since you looked"), "{}", refused.1);
         let now = standing(console, HOSTS).await.current;
         assert_eq!((now.mode, now.epoch), (mode(after_one), seen + 1), "{approval}");
-        // Whoever has looked again may go on.
-        let again = Command::Promote { epoch: Some(now.epoch) };
-        ask(console, HOSTS, again).await.expect("it is where it was seen");
+        // Whoever has looked again may go on, where what was approved does not wait for the gates.
+        let again = ask(console, HOSTS, Command::Promote { epoch: Some(now.epoch) }).await;
         gateway.stop().await;
-        assert_eq!(log_of(dir.path(), HOSTS).len(), 2, "{approval}");
+        let moves = log_of(dir.path(), HOSTS).len();
+        match again {
+            Ok(done) => {
+                assert_eq!((approval, done.standing.current.mode), ("auto", mode("enforce 50%")));
+                assert_eq!(moves, 2);
+            }
+            Err((status, said)) => {
+                assert_eq!((approval, status, moves), ("manual", 409, 1), "{said}");
+                assert!(said.contains("is approved already"), "{said}");
+            }
+        }
         assert_sound(dir.path());
     }
 }
