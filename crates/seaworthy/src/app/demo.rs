@@ -41,6 +41,9 @@ pub struct DemoOptions {
     pub json: bool,
     /// Shows a rollout in which minutes are seconds.
     pub fast_rollout: bool,
+    /// Where the gateway listens, and the console; otherwise at the usual ports where those are free.
+    pub listen: Option<SocketAddr>,
+    pub console: Option<SocketAddr>,
     /// Where the gateway's data stays; otherwise it goes when the demo ends.
     pub data: Option<PathBuf>,
 }
@@ -82,8 +85,10 @@ pub fn run(options: &DemoOptions) -> Result<bool, StartError> {
             fetched: Fetched::default(),
             flags: Flags {
                 upstreams: vec![format!("http://{}", service.addr())],
-                listen: Some(free_port(TRAFFIC_PORT).to_string()),
-                console: Some(free_port(CONSOLE_PORT).to_string()),
+                listen: Some(options.listen.unwrap_or_else(|| free_port(TRAFFIC_PORT)).to_string()),
+                console: Some(
+                    options.console.unwrap_or_else(|| free_port(CONSOLE_PORT)).to_string(),
+                ),
                 data: Some(data.clone()),
             },
         })

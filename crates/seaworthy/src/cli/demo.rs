@@ -1,5 +1,6 @@
 //! `seaworthy demo`
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -43,6 +44,12 @@ pub(super) struct Demo {
     /// Show rules climb, be held and be demoted, in seconds for minutes
     #[arg(long)]
     fast_rollout: bool,
+    /// Where the gateway listens; else at 127.0.0.1:8080 where that is free
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Where the console listens, a loopback address; else at 127.0.0.1:9900 where that is free
+    #[arg(long, value_name = "ADDR")]
+    console: Option<SocketAddr>,
     /// Keep the gateway's data in this folder, which has to be new or empty
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -67,6 +74,8 @@ impl Demo {
             rate: self.rate,
             json: self.json,
             fast_rollout: self.fast_rollout,
+            listen: self.listen,
+            console: self.console,
             data: self.data,
         })?;
         let exit = if is_whole { Exit::Ok } else { Exit::NoVerdict };

@@ -1,6 +1,8 @@
 //! The demo's rollout, from the first request to the last receipt.
 
 use std::fs;
+use std::path::Path;
+use std::process::Output;
 
 use seaworthy_policy::rollout::Receipt;
 use serde_json::Value;
@@ -12,11 +14,17 @@ use crate::lifecycle::folder;
 /// What a slow machine may take. The demo ends by itself when everything has been seen.
 const TIME: &str = "300s";
 
+/// A fast rollout on ports that the system chooses, since several may look for the usual ones at once.
+fn fast_rollout(dir: &Path, args: &[&str]) -> Output {
+    let ports = ["--listen", "127.0.0.1:0", "--console", "127.0.0.1:0"];
+    let all = [&["demo", "--fast-rollout", "--duration", TIME], &ports[..], args].concat();
+    seaworthy(dir, &all).output().unwrap()
+}
+
 #[test]
 fn evidence_moves_the_modes_and_leaves_receipts() {
     let dir = folder();
-    let args = ["demo", "--fast-rollout", "--json", "--duration", TIME];
-    let out = seaworthy(dir.path(), &args).output().unwrap();
+    let out = fast_rollout(dir.path(), &["--json"]);
     let said = String::from_utf8_lossy(&out.stdout);
     assert!(out.status.success(), "{} {said}", String::from_utf8_lossy(&out.stderr));
     let summary: Value = serde_json::from_slice(&out.stdout).unwrap();
@@ -71,8 +79,7 @@ fn moved(line: &str) -> Option<(&str, &str, &str)> {
 #[test]
 fn a_pipe_is_told_the_same_and_the_data_can_be_kept() {
     let dir = folder();
-    let args = ["demo", "--fast-rollout", "--duration", TIME, "--data", "kept"];
-    let out = seaworthy(dir.path(), &args).output().unwrap();
+    let out = fast_rollout(dir.path(), &["--data", "kept"]);
     let text = String::from_utf8(out.stdout).unwrap();
     assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
     assert!(!text.contains('\x1b'), "a pipe is no screen: {text}");

@@ -85,9 +85,8 @@ impl Shared {
                 continue;
             };
             let is_same_policy = was.policy == is.policy;
-            let was_held = held(was, now_unix_ms);
-            let is_same =
-                was.mode == is.mode && is_same_policy && was_held == held(is, now_unix_ms);
+            let was_held = was.held(now_unix_ms);
+            let is_same = is_same_policy && place(was, was_held) == place(is, is.held(now_unix_ms));
             let is_new_here = !is_same_policy && !changed.took_over();
             let is_known = is_new_here && self.knows(&changed.rule, lane, is.policy);
             if !is_same && !is_known {
@@ -114,7 +113,7 @@ impl Shared {
     ) {
         let (Some(fleet), Some(view)) = (&self.fleet, &self.view) else { return };
         let rule = name_of(rule, lane);
-        let cause = cause(state, held(state, now_unix_ms), was_held);
+        let cause = cause(state, state.held(now_unix_ms), was_held);
         let Some(epoch) = view.borrow().board.next_epoch(&rule) else {
             tracing::error!(rule, "the fleet counts no further; its mode stays here");
             return;
@@ -166,8 +165,7 @@ pub(crate) fn board(standings: &Standings) -> ModeBoard {
             if state.mode == Mode::Warn && state.hold.is_none() {
                 continue;
             }
-            let hold = state.hold.as_ref().filter(|hold| !hold.after_fall);
-            let entry = entry(state, 1, &cause(state, hold, false));
+            let entry = entry(state, 1, &cause(state, state.hold.as_ref(), false));
             if let Err(error) = board.take(&name_of(rule, lane), entry) {
                 tracing::warn!(rule, %error, "its mode is not shared");
             }
@@ -246,7 +244,9 @@ impl Engine {
                 return;
             }
             let now_unix_ms = self.book.now_unix_ms();
-            if held(state, now_unix_ms).is_some() && !events.iter().any(releases) {
+            // Whoever chooses a mode does not ask about a fall.
+            let is_held = state.held(now_unix_ms).is_some_and(|hold| !hold.after_fall);
+            if is_held && !events.iter().any(releases) {
                 tracing::warn!(rule, "held here, and enforced in the fleet: it is told so");
                 if let Some(state) = standing.lane(told) {
                     self.shared.tell(rule, told, state, false, now_unix_ms);
@@ -266,8 +266,7 @@ impl Engine {
         if standing.next.as_ref().is_none_or(|next| next.policy != policy) {
             return;
         }
-        let mode = Mode::Warn;
-        let fallen = ModeEntry { mode, ..entry.clone() };
+        let fallen = ModeEntry { mode: Mode::Warn, ..entry.clone() };
         for event in events(&standing.current, &fallen) {
             self.put_in_force(rule, Lane::Current, &event);
         }
@@ -300,17 +299,22 @@ fn cause(state: &RuleState, held: Option<&Hold>, was_held: bool) -> String {
     let why = &state.why;
     match held {
         Some(Hold { emergency: true, .. }) => format!("{EMERGENCY}{why}"),
+        Some(Hold { after_fall: true, .. }) => format!("{FELL}{why}"),
         Some(Hold { until_unix_ms: Some(until), reason, .. }) => format!("{HELD}{until}: {reason}"),
         Some(Hold { until_unix_ms: None, reason, .. }) => format!("{HELD}released: {reason}"),
         None if was_held => format!("{RELEASED}{why}"),
-        None if state.hold.as_ref().is_some_and(|hold| hold.after_fall) => format!("{FELL}{why}"),
         None => why.clone(),
     }
 }
 
-/// What holds a rule at this time, beside a fall: whoever chooses a mode does not ask about that.
-fn held(state: &RuleState, now_unix_ms: i64) -> Option<&Hold> {
-    state.held(now_unix_ms).filter(|hold| !hold.after_fall)
+/// What all of a fleet have to agree about: the mode, and what holds it, a fall for a while that
+/// each of them counts by itself.
+fn place(state: &RuleState, held: Option<&Hold>) -> (Mode, Option<(bool, bool, Option<i64>)>) {
+    let held = held.map(|hold| {
+        let until_unix_ms = hold.until_unix_ms.filter(|_| !hold.after_fall);
+        (hold.emergency, hold.after_fall, until_unix_ms)
+    });
+    (state.mode, held)
 }
 
 /// What an entry of the fleet is to a rule in `state`, in its order; nothing where it is there
@@ -329,13 +333,18 @@ fn events(state: &RuleState, entry: &ModeEntry) -> Vec<Event> {
     {
         events.push(Event::Released { reason: of_fleet(reason) });
     }
-    if state.mode != entry.mode {
-        let is_enforced = matches!(entry.mode, Mode::Enforce(_));
-        events.push(match cause.strip_prefix(FELL) {
-            // One that is enforced has taken the place of what fell.
-            Some(why) if !is_enforced => Event::Fell { cause: of_fleet(why) },
-            _ => Event::Adopted { mode: entry.mode, why: of_fleet(cause) },
-        });
+    let is_enforced = matches!(entry.mode, Mode::Enforce(_));
+    let is_there = state.mode == entry.mode;
+    let has_fallen = is_there && state.hold.as_ref().is_some_and(|hold| hold.after_fall);
+    match cause.strip_prefix(FELL) {
+        // One that is enforced has taken the place of what fell.
+        Some(why) if !is_enforced && !has_fallen => {
+            events.push(Event::Fell { cause: of_fleet(why) });
+        }
+        _ if !is_there => {
+            events.push(Event::Adopted { mode: entry.mode, why: of_fleet(cause) });
+        }
+        _ => {}
     }
     if let Some((until, reason)) = cause.strip_prefix(HELD).and_then(|rest| rest.split_once(": ")) {
         let until_unix_ms = until.parse().ok();
@@ -347,4 +356,59 @@ fn events(state: &RuleState, entry: &ModeEntry) -> Vec<Event> {
         }
     }
     events
+}
+
+#[cfg(test)]
+mod tests {
+    use seaworthy_policy::mode::Share;
+    use seaworthy_policy::rollout::RolloutConfig;
+
+    use super::*;
+
+    const NOW: i64 = 1_793_000_000_000;
+    const HOUR: i64 = 3_600_000;
+
+    fn after(state: &RuleState, event: &Event) -> RuleState {
+        state.after(event, &RolloutConfig::default(), NOW)
+    }
+
+    #[test]
+    fn whoever_hears_of_a_change_stands_where_it_was_made() {
+        let text = |text: &str| text.to_owned();
+        let set = |mode| Event::Set { mode, reason: text("ada: a test") };
+        let held = |until_unix_ms| Event::Held { until_unix_ms, reason: text("ada: the sale: on") };
+        let moves = [
+            Event::Fell { cause: text("denials rose") },
+            Event::Alerted { alert: text("ErrorsHigh fires") },
+            set(Mode::Off),
+            set(Mode::Warn),
+            set(Mode::Enforce(Share::ALL)),
+            held(None),
+            held(Some(NOW + HOUR)),
+            held(Some(NOW + 1000 * HOUR)),
+            Event::Released { reason: text("ada: it is over") },
+        ];
+        let first = RuleState::new(PolicyHash::new([1; 32]), NOW - HOUR);
+        let mut states = vec![first.clone()];
+        for one in &moves {
+            states.push(after(&first, one));
+            states.extend(moves.iter().map(|other| after(&after(&first, one), other)));
+        }
+        for before in &states {
+            for event in &moves {
+                let here = after(before, event);
+                let place = |state: &RuleState| place(state, state.held(NOW));
+                if place(&here) == place(before) {
+                    continue;
+                }
+                let cause = cause(&here, here.held(NOW), before.held(NOW).is_some());
+                let told = entry(&here, 1, &cause);
+                let taken_up = events(before, &told)
+                    .iter()
+                    .fold(before.clone(), |state, event| after(&state, event));
+                assert_eq!(place(&taken_up), place(&here), "{event:?} of {before:?}: {cause}");
+                assert_eq!(events(&taken_up, &told), [], "it is there: {cause}");
+            }
+        }
+    }
 }
