@@ -123,7 +123,7 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
     let reload_metrics = ReloadMetrics::default();
     let fleet = join_fleet(&config, rollout::board(&book.standings()))?;
     let (taken_over, take_overs) = mpsc::channel(1);
-    let (rollout, weighing) = Rollout::start(rollout::Parts {
+    let parts = rollout::Parts {
         book: book.clone(),
         names: Arc::clone(&names),
         rollout: config.rollout.clone(),
@@ -132,12 +132,12 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
             .map_err(anyhow::Error::from)?,
         journal: Journal::open(audit.clone(), is_known),
         shared: rollout::Shared::of(fleet.clone()),
-        reader: telemetry.reader().clone(),
         brought_back,
         changed,
         was_closed,
         taken_over,
-    });
+    };
+    let (rollout, weighing) = Rollout::start(parts, telemetry.reader().clone());
     let pump = pump::Pump::start(pump::Parts {
         evidence,
         findings: gateway.findings(),

@@ -97,7 +97,6 @@ pub(super) struct Parts {
     pub(super) gates: GatesConfig,
     pub(super) tick_ms: i64,
     pub(super) journal: Journal,
-    pub(super) reader: TelemetryReader,
     /// What was written by a clock that was ahead, and is brought back.
     pub(super) brought_back: Vec<Changed>,
     /// What the start has changed already.
@@ -113,13 +112,15 @@ pub(super) struct Parts {
 const MESSAGES: usize = 1024;
 
 impl Rollout {
-    pub(super) fn start(parts: Parts) -> (Self, JoinHandle<()>) {
+    /// `reader` has the evidence of before.
+    pub(super) fn start(parts: Parts, reader: TelemetryReader) -> (Self, JoinHandle<()>) {
         let (send, receive) = mpsc::channel(MESSAGES);
         let (publish, view) = watch::channel(Arc::default());
         let log = parts.journal.log();
+        let engine = Engine::new(parts, publish);
         let task = tokio::spawn(async move {
-            // What the pump hands over meanwhile waits.
-            match tokio::task::spawn_blocking(|| Engine::new(parts, publish)).await {
+            // To read the evidence of months takes a while; what the pump hands over waits.
+            match tokio::task::spawn_blocking(move || engine.replayed(&reader)).await {
                 Ok(engine) => engine.run(receive).await,
                 Err(error) => tracing::error!(%error, "nobody weighs evidence"),
             }
@@ -223,7 +224,6 @@ impl Engine {
             tick_ms,
             mut journal,
             shared,
-            reader,
             brought_back,
             changed,
             was_closed,
@@ -254,13 +254,17 @@ impl Engine {
                 .restart_windows("the gateway was killed: evidence of its last second may be gone");
         }
         engine.follow();
-        // What is weighed of it comes later: to read the evidence of months takes a while.
-        engine.show();
-        if let Err(error) = engine.replay(&reader) {
-            tracing::error!(%error, "the evidence of before cannot be read; it begins anew");
-        }
         engine.show();
         engine
+    }
+
+    /// The engine with the evidence of the processes before this one.
+    fn replayed(mut self, reader: &TelemetryReader) -> Self {
+        if let Err(error) = self.replay(reader) {
+            tracing::error!(%error, "the evidence of before cannot be read; it begins anew");
+        }
+        self.show();
+        self
     }
 
     async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
