@@ -8,6 +8,7 @@ use seaworthy_policy::rollout::Stay;
 
 use super::{HOSTS, configure, fast_for};
 use crate::harness::ask::until;
+use crate::harness::client::exchange;
 use crate::harness::{Gateway, serve};
 use crate::lifecycle::{folder, service};
 use crate::operator::{
@@ -108,5 +109,40 @@ async fn after_a_kill_windows_begin_anew_and_that_is_another_try() {
     let gateway = Gateway::start(serve(dir.path(), service().await)).await;
     let third = standing(gateway.console, HOSTS).await.current;
     assert_eq!((third.attempt, third.window_unix_ms), (2, second.window_unix_ms));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn after_a_kill_the_alarms_know_the_clients_whatever_they_are_called() {
+    let dir = folder();
+    configure(dir.path(), &fast_for("a"));
+    let gateway = Gateway::start(serve(dir.path(), service().await)).await;
+    let console = gateway.console;
+    let call = async |traffic, host: &str| {
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: {host}.example\r\nConnection: close\r\n\
+             Authorization: Bearer known\r\nX-Tenant-Id: acme\r\n\r\n"
+        );
+        exchange(traffic, request.as_bytes(), 0).await.statuses()[0]
+    };
+    until_counted_from(standing(console, HOSTS).await.current.window_unix_ms).await;
+    for _ in 0..100 {
+        assert_eq!(call(gateway.traffic, "a").await, 200);
+    }
+    until_stands(console, HOSTS, "it is known", |now| harm(&now.current).1 >= 100).await;
+    set(console, HOSTS, "enforce").await;
+    gateway.kill().await;
+
+    // What is left of before names the client without its tenant.
+    let gateway = Gateway::start(serve(dir.path(), service().await)).await;
+    let enforced = standing(gateway.console, HOSTS).await.current;
+    assert_eq!(enforced.mode.to_string(), "enforce", "{enforced:?}");
+    let fell = until("it is seen that the client broke", async || {
+        call(gateway.traffic, "b").await;
+        let now = standing(gateway.console, HOSTS).await.current;
+        (now.mode == Mode::Warn).then_some(now)
+    })
+    .await;
+    assert!(fell.why.starts_with("enforcing broke "), "{fell:?}");
     gateway.stop().await;
 }
