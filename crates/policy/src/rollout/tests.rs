@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::evidence::Lane;
 
 const NOW: i64 = 1_800_000_000_000;
 
