@@ -8,7 +8,9 @@
 
 use std::time::{Duration, Instant};
 
-use seaworthy_policy::gates::minute::{ClientMinute, Minute, Name, RuleMinute, Standing};
+use seaworthy_policy::gates::minute::{
+    ClientMinute, Minute, Name, RuleMinute, Standing, TickLength,
+};
 use seaworthy_policy::gates::window::{Start, Window};
 use seaworthy_policy::gates::{GatesConfig, coverage, judge};
 use seaworthy_policy::mode::Share;
@@ -109,6 +111,7 @@ impl Rule {
     fn new(number: usize, basis_points: u16) -> Self {
         let step = Share::from_basis_points(basis_points).expect("at most 10 000");
         let window = Window::begin(Start {
+            tick: TickLength::MINUTE,
             first: FIRST,
             step,
             attempt: 1 + number as u32 % 3,
@@ -153,7 +156,7 @@ impl Rule {
         for (place, part) in clients.iter().enumerate() {
             let pair = (minute.0 as u64 + place as u64) % PAIRS;
             let requests = u32::try_from(part.judged.total()).unwrap_or(u32::MAX);
-            self.pairs.observe(minute, pair, RouteId((pair % 12) as u16), requests, true);
+            self.pairs.observe(minute.0 / 1440, pair, RouteId((pair % 12) as u16), requests, true);
         }
         self.window
             .observe(&RuleMinute {

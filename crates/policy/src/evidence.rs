@@ -78,6 +78,10 @@ pub struct ClientCounts {
     pub harm: u64,
     /// Requests for which it was enforced.
     pub enforced: u64,
+    /// As those of [`Counts`].
+    pub enforced_errors: u64,
+    pub control_errors: u64,
+    pub slow: u64,
 }
 
 impl ClientCounts {
@@ -87,6 +91,25 @@ impl ClientCounts {
         self.denied += other.denied;
         self.harm += other.harm;
         self.enforced += other.enforced;
+        self.enforced_errors += other.enforced_errors;
+        self.control_errors += other.control_errors;
+        self.slow += other.slow;
+    }
+}
+
+impl From<Counts> for ClientCounts {
+    /// The part that requests of one client have in what is counted of all.
+    fn from(counts: Counts) -> Self {
+        Self {
+            evaluated: counts.evaluated,
+            would_deny: counts.would_deny,
+            denied: counts.denied,
+            harm: counts.harm,
+            enforced: counts.enforced,
+            enforced_errors: counts.enforced_errors,
+            control_errors: counts.control_errors,
+            slow: counts.slow,
+        }
     }
 }
 

@@ -45,7 +45,7 @@ mod wording;
 pub use config::GatesConfig;
 pub use percentage::{Percentage, PercentageError};
 
-use minute::Minute;
+use minute::{Minute, TickLength};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -142,6 +142,8 @@ impl Numbers {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inputs {
+    /// How long a minute is: 60,000 ms, but for a demonstration.
+    pub tick_ms: TickLength,
     /// The minute of this look.
     pub now: Minute,
     /// The first minute that counts: samples until the change was in force everywhere do not.
@@ -213,6 +215,7 @@ impl Pace {
 #[derive(Clone, Copy, Debug)]
 struct Look<'a> {
     now: Minute,
+    tick: TickLength,
     step: Share,
     /// What this attempt may spend.
     level: f64,
@@ -240,6 +243,7 @@ pub fn level(alpha: f64, attempt: u32) -> f64 {
 pub fn judge(config: &GatesConfig, inputs: &Inputs) -> Vec<Reading> {
     let look = Look {
         now: inputs.now,
+        tick: inputs.tick_ms,
         step: inputs.step,
         level: level(config.alpha.share(), inputs.attempt),
         pace: &inputs.pace,
@@ -262,7 +266,7 @@ pub fn judge(config: &GatesConfig, inputs: &Inputs) -> Vec<Reading> {
         readings.push(calibration::judge(&config.calibration, &look, &inputs.calibration));
     }
     for reading in &mut readings {
-        inputs.completeness.temper(reading);
+        inputs.completeness.temper(reading, inputs.tick_ms);
     }
     readings
 }

@@ -33,8 +33,10 @@ use prometheus_client::registry::Registry;
 use seaworthy_console::control::RuleStanding;
 pub use seaworthy_console::live::LiveView;
 use seaworthy_console::{AlertInputs, AlertMetrics, Console, ConsoleInputs, Readiness, ReadyCheck};
+use seaworthy_policy::gates::minute::TickLength;
 use seaworthy_policy::modes::ModeBoard;
 use seaworthy_policy::names::Names;
+use seaworthy_policy::quantity::Period;
 use seaworthy_proxy::metrics::GatewayMetrics;
 use seaworthy_proxy::{Clock, Gateway, GatewayOptions, Publisher};
 use seaworthy_store::fleet::{Fleet, FleetState};
@@ -128,8 +130,8 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
         names: Arc::clone(&names),
         rollout: config.rollout.clone(),
         gates: config.gates.clone(),
-        tick_ms: i64::try_from(config.store.telemetry.tick.as_duration().as_millis())
-            .map_err(anyhow::Error::from)?,
+        tick: tick_length(config.store.telemetry.tick)?,
+        flush_every: config.store.telemetry.flush_every,
         journal: Journal::open(audit.clone(), is_known),
         shared: rollout::Shared::of(fleet.clone()),
         brought_back,
@@ -315,6 +317,12 @@ fn join_fleet(config: &Config, known: ModeBoard) -> anyhow::Result<Option<Arc<Fl
 }
 
 /// What `Via` calls this installation: eight digits that its key decides.
+/// How long a tick of evidence is. Settings have been checked: it is at most a minute.
+fn tick_length(tick: Period) -> anyhow::Result<TickLength> {
+    let ms = u32::try_from(tick.as_duration().as_millis())?;
+    TickLength::from_ms(ms).context("a tick of evidence has no length")
+}
+
 fn pseudonym(key: &seaworthy_policy::registry::InstallKey) -> Arc<str> {
     let digits: String = key.derive("via")[..4].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("seaworthy-{digits}").into()

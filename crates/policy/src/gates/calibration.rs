@@ -102,6 +102,7 @@ pub(super) fn judge(config: &Config, look: &Look<'_>, input: &Input) -> Reading 
                 unit: "enforced request",
                 per_minute: look.pace.enforced_per_minute,
                 now: look.now,
+                tick: look.tick,
                 ways_out: "raise the margin, or pin",
             };
             Some(wait.text())

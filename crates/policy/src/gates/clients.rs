@@ -311,7 +311,8 @@ pub(super) fn judge(config: &Config, look: &Look<'_>, input: &Input) -> Reading 
         () => Verdict::Inconclusive,
     };
     let p0 = wording::percent(config.p0.share());
-    let units = wording::counted(bettor.units, "client-minute");
+    let unit = format!("client-{}", wording::tick(look.tick));
+    let units = wording::counted(bettor.units, &unit);
     let standing = format!(
         "capital {} of {} needed",
         wording::e_value(ln_capital),
@@ -331,9 +332,10 @@ pub(super) fn judge(config: &Config, look: &Look<'_>, input: &Input) -> Reading 
         _ => {
             let wait = wording::Wait {
                 more: bettor.units_needed(threshold - ln_capital),
-                unit: "client-minute",
+                unit: &unit,
                 per_minute: look.pace.units_per_minute,
                 now: look.now,
+                tick: look.tick,
                 ways_out: "raise p0, waive, or pin",
             };
             Some(wait.text())

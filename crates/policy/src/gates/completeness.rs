@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::minute::Minute;
+use super::minute::{Minute, TickLength};
 use super::{Gate, Reading, Verdict, wording};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub struct Input {
     pub missing_minutes: u64,
     /// The first minute in which either was so.
     pub since: Option<Minute>,
+    /// The last one.
+    pub last: Option<Minute>,
 }
 
 impl Input {
@@ -26,14 +28,18 @@ impl Input {
             self.dropped = self.dropped.saturating_add(dropped);
             self.missing_minutes = self.missing_minutes.saturating_add(missing_minutes);
             self.since.get_or_insert(minute);
+            self.last = Some(minute);
         }
     }
 
     /// Takes back what cannot be said of an incomplete window. The soak counts complete minutes by
-    /// itself.
-    pub(super) fn temper(&self, reading: &mut Reading) {
-        let can_stand = matches!(reading.verdict, Verdict::Fail | Verdict::NoData);
-        if self.is_complete() || can_stand || reading.gate == Gate::Soak {
+    /// itself, so that only its pass is taken back.
+    pub(super) fn temper(&self, reading: &mut Reading, tick: TickLength) {
+        let can_stand = match reading.gate {
+            Gate::Soak => reading.verdict != Verdict::Pass,
+            _ => matches!(reading.verdict, Verdict::Fail | Verdict::NoData),
+        };
+        if self.is_complete() || can_stand {
             return;
         }
         let mut parts = Vec::with_capacity(2);
@@ -45,12 +51,12 @@ impl Input {
             let are = if self.missing_minutes == 1 { "is" } else { "are" };
             parts.push(format!(
                 "{} {are} missing",
-                wording::counted(self.missing_minutes, "minute")
+                wording::counted(self.missing_minutes, wording::tick(tick))
             ));
         }
         let since = self
             .since
-            .map_or_else(String::new, |minute| format!(" since {}", wording::time(minute)));
+            .map_or_else(String::new, |minute| format!(" since {}", wording::time(minute, tick)));
         reading.verdict = Verdict::Inconclusive;
         reading.sentence = format!("the window is incomplete: {}{since}", parts.join(" and "));
         reading.waits_for = Some("a new window, in which nothing is lost".to_owned());

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::minute::{Minute, Name};
+use super::minute::Name;
 use super::{Gate, Numbers, Percentage, Reading, Verdict, wording};
 use crate::record::RouteId;
 use crate::statistics::{COUNT_MAX, Proportion};
@@ -147,11 +147,12 @@ impl Pairs {
         }
     }
 
-    /// Counts requests of a pair. `is_counted` says whether they are of the window: samples of the
-    /// time just after a change are of the week, but not of the window.
+    /// Counts requests of a pair on a day, in days since 1970-01-01. `is_counted` says whether they
+    /// are of the window: samples of the time just after a change are of the week, but not of the
+    /// window.
     pub fn observe(
         &mut self,
-        minute: Minute,
+        day: i64,
         client: u64,
         route: RouteId,
         requests: u32,
@@ -160,7 +161,6 @@ impl Pairs {
         if requests == 0 {
             return;
         }
-        let day = minute.day();
         self.turn_to(day);
         // A day of more than a week ago is no part of the week; its place has another day now.
         if self.day.is_some_and(|newest| day <= newest - DAYS as i64) {
@@ -279,16 +279,12 @@ mod tests {
         )
     }
 
-    fn minute(day: i64, of_day: i64) -> Minute {
-        Minute(day * 1440 + of_day)
-    }
-
     /// A week in which a batch comes each night at two, and then a window at noon.
     fn after_a_week() -> Pairs {
         let mut pairs = Pairs::default();
         for day in 100..107 {
-            pairs.observe(minute(day, 120), NIGHT, IMPORT, 500, true);
-            pairs.observe(minute(day, 720), DAYTIME, READ, 9500, true);
+            pairs.observe(day, NIGHT, IMPORT, 500, true);
+            pairs.observe(day, DAYTIME, READ, 9500, true);
         }
         pairs.begin_window();
         pairs
@@ -297,7 +293,7 @@ mod tests {
     #[test]
     fn a_quiet_half_hour_misses_the_nightly_batch() {
         let mut pairs = after_a_week();
-        pairs.observe(minute(107, 720), DAYTIME, READ, 9500, true);
+        pairs.observe(107, DAYTIME, READ, 9500, true);
         let at_noon = input(&pairs);
         let reading = judge(&Config::default(), &at_noon);
         assert_eq!(reading.verdict, Verdict::Inconclusive);
@@ -310,14 +306,14 @@ mod tests {
             "the window has seen the clients and routes of 95.6 % of the week's requests, \
              99 % needed"
         );
-        pairs.observe(minute(108, 120), NIGHT, IMPORT, 1, true);
+        pairs.observe(108, NIGHT, IMPORT, 1, true);
         assert_eq!(judge(&Config::default(), &input(&pairs)).verdict, Verdict::Pass);
     }
 
     #[test]
     fn what_is_not_of_the_window_is_of_the_week_alone() {
         let mut pairs = after_a_week();
-        pairs.observe(minute(107, 720), DAYTIME, READ, 9500, false);
+        pairs.observe(107, DAYTIME, READ, 9500, false);
         assert_eq!(input(&pairs).week, Proportion::new(0, 79_500).unwrap());
     }
 
@@ -325,23 +321,23 @@ mod tests {
     fn clients_of_one_day_are_covered_by_their_route() {
         let mut pairs = Pairs::default();
         for session in 0..500 {
-            pairs.observe(minute(100, 10), 1000 + session, READ, 1, true);
+            pairs.observe(100, 1000 + session, READ, 1, true);
         }
         pairs.begin_window();
         assert_eq!(input(&pairs).unseen.first().map(|unseen| unseen.client), Some(None));
-        pairs.observe(minute(101, 0), 9999, READ, 1, true);
+        pairs.observe(101, 9999, READ, 1, true);
         assert_eq!(input(&pairs).week, Proportion::new(501, 501).unwrap());
     }
 
     #[test]
     fn a_day_is_forgotten_after_a_week() {
         let mut pairs = after_a_week();
-        pairs.observe(minute(114, 0), DAYTIME, READ, 1, true);
+        pairs.observe(114, DAYTIME, READ, 1, true);
         assert_eq!(input(&pairs).week.total(), 1, "days 100 to 106 are gone");
         let mut pairs = after_a_week();
-        pairs.observe(minute(108, 0), DAYTIME, READ, 1, true);
+        pairs.observe(108, DAYTIME, READ, 1, true);
         assert_eq!(input(&pairs).week.total(), 60_001, "day 100 is gone");
-        pairs.observe(minute(99, 0), DAYTIME, READ, 1, true);
+        pairs.observe(99, DAYTIME, READ, 1, true);
         assert_eq!(input(&pairs).week.total(), 60_001, "what is older never comes in");
     }
 
@@ -349,7 +345,7 @@ mod tests {
     fn a_flood_of_clients_pushes_nobody_out() {
         let mut pairs = after_a_week();
         for client in 10..100_010u64 {
-            pairs.observe(minute(106, 800), client, RouteId((client % 1000) as u16), 1, true);
+            pairs.observe(106, client, RouteId((client % 1000) as u16), 1, true);
         }
         assert_eq!(pairs.pairs.len(), PAIRS_MAX);
         assert!(pairs.pools.len() <= ROUTES_MAX + 1);

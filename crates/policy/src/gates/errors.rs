@@ -80,7 +80,7 @@ pub(super) fn judge(config: &Config, look: &Look<'_>, input: &Input) -> Reading 
         Verdict::Fail => format!("enforcing adds more than {by} of errors: {sides}"),
         _ => format!("whether enforcing adds {by} of errors is open: {sides} ({standing})"),
     };
-    let waits_for = (verdict == Verdict::Inconclusive).then(|| {
+    let how_many_more = || {
         let more = forecast::more_needed(input.enforced.total(), threshold, |factor| {
             let enforced = forecast::grown(input.enforced, factor)?;
             let control = if is_all { control } else { forecast::grown(control, factor)? };
@@ -91,10 +91,26 @@ pub(super) fn judge(config: &Config, look: &Look<'_>, input: &Input) -> Reading 
             unit: "enforced request",
             per_minute: look.pace.enforced_per_minute,
             now: look.now,
+            tick: look.tick,
             ways_out: "raise the margin, or pin",
         };
         wait.text()
-    });
+    };
+    let waits_for = match verdict {
+        Verdict::Pass => None,
+        Verdict::Fail => Some("a look at what fails, and a new attempt".to_owned()),
+        Verdict::NoData if input.enforced.total() == 0 => {
+            Some("the first request of the share that reaches the service".to_owned())
+        }
+        Verdict::NoData if is_all => Some(
+            "a control: a step below 100 %, where there are clients outside of the share"
+                .to_owned(),
+        ),
+        Verdict::NoData => {
+            Some("the first request of an identified client outside of the share".to_owned())
+        }
+        _ => Some(how_many_more()),
+    };
     let numbers = Numbers::of([
         ("enforced_5xx", input.enforced.hits() as f64),
         ("enforced_total", input.enforced.total() as f64),

@@ -36,7 +36,7 @@ pub(super) fn judge(
     let bound = upper_bound(counts, SHOWN_ALPHA);
     let waits_for = (verdict != Verdict::Pass).then(|| {
         let more = mixture.clean_needed(counts, threshold);
-        wording::Wait { more, unit, per_minute, now: look.now, ways_out }.text()
+        wording::Wait { more, unit, per_minute, now: look.now, tick: look.tick, ways_out }.text()
     });
     let standing = format!(
         "E = {} of {} needed, at most {} with 99 % confidence",

@@ -1,13 +1,18 @@
 //! The exact counts of one rule in one minute, as the gates read them.
+//!
+//! A minute is the tick by which evidence is added up. A demonstration makes it shorter; then what
+//! is told of times and waits goes by its [`TickLength`], and only the word "minute" is too long.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use arrayvec::ArrayString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::statistics::Proportion;
 
-/// A minute by the calendar: whole minutes since 1970-01-01 00:00 UTC.
+/// A minute by the calendar: whole minutes since 1970-01-01 00:00 UTC. Where ticks are shorter,
+/// whole ticks since then.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -19,10 +24,39 @@ impl Minute {
     pub fn since(self, earlier: Self) -> u64 {
         u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
     }
+}
 
-    /// Days since 1970-01-01.
-    pub const fn day(self) -> i64 {
-        self.0.div_euclid(1440)
+/// How long a tick of evidence is, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TickLength(NonZeroU32);
+
+impl TickLength {
+    pub const MINUTE: Self = match Self::from_ms(60_000) {
+        Some(minute) => minute,
+        None => unreachable!(),
+    };
+
+    /// Returns `None` for 0.
+    pub const fn from_ms(ms: u32) -> Option<Self> {
+        match NonZeroU32::new(ms) {
+            Some(ms) => Some(Self(ms)),
+            None => None,
+        }
+    }
+
+    pub const fn ms(self) -> u32 {
+        self.0.get()
+    }
+
+    /// The tick that has this time in it.
+    pub fn at_unix_ms(self, unix_ms: i64) -> Minute {
+        Minute(unix_ms.div_euclid(self.ms().into()))
+    }
+
+    /// When a tick begins. Whatever a receipt says is a time, however far away.
+    pub fn unix_ms(self, minute: Minute) -> i64 {
+        minute.0.saturating_mul(self.ms().into())
     }
 }
 
@@ -159,6 +193,23 @@ mod tests {
             assert_eq!(name.key().as_str(), key);
             assert_eq!(name.key().key(), name.key());
         }
+    }
+
+    #[test]
+    fn ticks_have_their_times() {
+        let seconds = TickLength::from_ms(1000).unwrap();
+        for (length, unix_ms, minute, begins) in [
+            (TickLength::MINUTE, 60_000, 1, 60_000),
+            (TickLength::MINUTE, 119_999, 1, 60_000),
+            (TickLength::MINUTE, -1, -1, -60_000),
+            (seconds, 119_999, 119, 119_000),
+        ] {
+            assert_eq!(length.at_unix_ms(unix_ms), Minute(minute), "{unix_ms}");
+            assert_eq!(length.unix_ms(Minute(minute)), begins, "{minute}");
+        }
+        assert_eq!(seconds.unix_ms(Minute(i64::MIN)), i64::MIN);
+        assert_eq!(TickLength::from_ms(0), None);
+        assert!(serde_json::from_str::<TickLength>("0").is_err());
     }
 
     #[test]

@@ -88,21 +88,22 @@ pub(super) fn judge(config: &Config, look: &Look<'_>, input: &Input) -> Reading 
         Some(_) if input.green_minutes >= needed => Verdict::Pass,
         Some(_) => Verdict::Inconclusive,
     };
-    let green = wording::counted(input.green_minutes.into(), "green minute");
+    let tick = wording::tick(look.tick);
+    let green = wording::counted(input.green_minutes.into(), &format!("green {tick}"));
     let since = match input.last_break {
         None => "since the last change".to_owned(),
         Some(Break { minute, cause: BreakCause::Red }) => {
-            format!("since the red one at {}", wording::time(minute))
+            format!("since the red one at {}", wording::time(minute, look.tick))
         }
         Some(Break { minute, cause: BreakCause::Incomplete }) => {
-            format!("since the incomplete one at {}", wording::time(minute))
+            format!("since the incomplete one at {}", wording::time(minute, look.tick))
         }
     };
     let sentence = match verdict {
-        Verdict::NoData => "no minute is complete yet".to_owned(),
+        Verdict::NoData => format!("no {tick} is complete yet"),
         Verdict::Stale => format!(
-            "the newest complete minute is {} old, {} allowed",
-            wording::counted(age.unwrap_or(0), "minute"),
+            "the newest complete {tick} is {} old, {} allowed",
+            wording::counted(age.unwrap_or(0), tick),
             config.stale_after_minutes
         ),
         _ => format!("{green} {since}, {needed} needed"),
@@ -111,7 +112,7 @@ pub(super) fn judge(config: &Config, look: &Look<'_>, input: &Input) -> Reading 
     let waits_for = match verdict {
         Verdict::Pass => None,
         Verdict::Stale => Some("evidence to arrive again".to_owned()),
-        _ => Some(wording::counted(left.into(), "more green minute")),
+        _ => Some(wording::counted(left.into(), &format!("more green {tick}"))),
     };
     let numbers = Numbers::of([
         ("green_minutes", input.green_minutes.into()),

@@ -10,7 +10,7 @@
 //!    service: harm rate and clients judge those outside of it.
 
 use super::clients::{InputError, Waiver};
-use super::minute::{CLIENTS_MAX, Minute, RuleMinute, Standing};
+use super::minute::{CLIENTS_MAX, Minute, RuleMinute, Standing, TickLength};
 use super::{
     Inputs, Pace, assignment, calibration, clients, completeness, coverage, errors, harm_rate,
     latency, soak,
@@ -22,13 +22,13 @@ use crate::statistics::Proportion;
 pub struct Window {
     inputs: Inputs,
     seen: assignment::Seen,
-    /// The newest minute in which something was lost.
-    lost: Option<Minute>,
 }
 
 /// What a window begins with.
 #[derive(Clone, Debug)]
 pub struct Start {
+    /// How long a minute is.
+    pub tick: TickLength,
     /// The first minute that counts: once the change is in force everywhere.
     pub first: Minute,
     /// The step that the rule is on; 0 is `warn`.
@@ -57,6 +57,7 @@ impl Window {
     /// Fails on more than [`clients::WAIVERS_MAX`] waivers.
     pub fn begin(start: Start) -> Result<Self, InputError> {
         let inputs = Inputs {
+            tick_ms: start.tick,
             now: start.first,
             first: start.first,
             newest: None,
@@ -79,15 +80,14 @@ impl Window {
                 ..calibration::Input::default()
             },
         };
-        Ok(Self { inputs, seen: assignment::Seen::default(), lost: None })
+        Ok(Self { inputs, seen: assignment::Seen::default() })
     }
 
     /// Goes on with a window that was stored. Which clients were seen is not stored, so that the
     /// assignment counts them anew.
     pub fn resume(mut inputs: Inputs) -> Self {
         inputs.assignment = assignment::Input::default();
-        let lost = inputs.completeness.since;
-        Self { inputs, seen: assignment::Seen::default(), lost }
+        Self { inputs, seen: assignment::Seen::default() }
     }
 
     /// Takes up a minute; on an error nothing of it is.
@@ -109,9 +109,6 @@ impl Window {
         };
         inputs.newest = Some(at);
         inputs.completeness.observe(at, minute.dropped, missing);
-        if minute.dropped > 0 || missing > 0 {
-            self.lost = Some(at);
-        }
         inputs.soak.observe(at, minute.is_red, minute.dropped, missing);
 
         let counted =
@@ -144,7 +141,7 @@ impl Window {
 
     /// The newest minute in which records were lost, or before which minutes were missing.
     pub const fn lost(&self) -> Option<Minute> {
-        self.lost
+        self.inputs.completeness.last
     }
 
     /// What the gates are told at `now`, with the coverage that its owner knows.

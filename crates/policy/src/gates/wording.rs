@@ -1,6 +1,6 @@
 //! Numbers, times and waits in the gates' sentences.
 
-use super::minute::Minute;
+use super::minute::{Minute, TickLength};
 
 /// `1,410`
 pub(super) fn count(number: u64) -> String {
@@ -46,20 +46,37 @@ pub(super) fn e_value(ln_e: f64) -> String {
     }
 }
 
-/// `38 minutes`, `7 hours`, `3 days`
-pub(super) fn duration(minutes: u64) -> String {
+/// `12 seconds`, `38 minutes`, `7 hours`, `3 days`
+fn duration(seconds: f64) -> String {
+    let minutes = libm::ceil(seconds / 60.0) as u64;
     match minutes {
+        0..=1 if seconds <= 45.0 => counted((libm::ceil(seconds) as u64).max(1), "second"),
         0..120 => counted(minutes.max(1), "minute"),
         120..2880 => counted((minutes + 30) / 60, "hour"),
         _ => counted((minutes + 720) / 1440, "day"),
     }
 }
 
-/// `2026-11-21 10:02 UTC`
-pub(super) fn time(minute: Minute) -> String {
-    let (year, month, day) = civil(minute.day());
-    let of_day = minute.0.rem_euclid(1440);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", of_day / 60, of_day % 60)
+/// What a tick is called: the word of its length where there is one.
+pub(super) const fn tick(length: TickLength) -> &'static str {
+    match length.ms() {
+        60_000 => "minute",
+        1000 => "second",
+        _ => "tick",
+    }
+}
+
+/// `2026-11-21 10:02 UTC`; with seconds where ticks are shorter than a minute.
+pub(super) fn time(minute: Minute, length: TickLength) -> String {
+    let unix_s = length.unix_ms(minute).div_euclid(1000);
+    let (year, month, day) = civil(unix_s.div_euclid(86_400));
+    let of_day = unix_s.rem_euclid(86_400);
+    let seconds = match length {
+        TickLength::MINUTE => String::new(),
+        _ => format!(":{:02}", of_day % 60),
+    };
+    let (hour, minute) = (of_day / 3600, of_day / 60 % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}{seconds} UTC")
 }
 
 const MONTHS: [&str; 12] = [
@@ -78,7 +95,7 @@ const MONTHS: [&str; 12] = [
 ];
 
 /// A wait longer than this is no plan but a dead end: 30 days.
-const PATIENCE_MINUTES: f64 = 30.0 * 1440.0;
+const PATIENCE_SECONDS: f64 = 30.0 * 86_400.0;
 
 /// What is missing, and how long it takes at this traffic.
 pub(super) struct Wait<'a> {
@@ -86,8 +103,10 @@ pub(super) struct Wait<'a> {
     pub(super) more: Option<u64>,
     /// `request`, `check`
     pub(super) unit: &'a str,
+    /// In a tick.
     pub(super) per_minute: f64,
     pub(super) now: Minute,
+    pub(super) tick: TickLength,
     /// What an operator can do where it takes too long: `raise p0, waive, or pin`.
     pub(super) ways_out: &'a str,
 }
@@ -101,28 +120,30 @@ impl Wait<'_> {
         if self.per_minute <= 0.0 {
             return format!("{}; there is no traffic now", counted(more, &format!("more {unit}")));
         }
-        let minutes = libm::ceil(more as f64 / self.per_minute);
-        if minutes <= PATIENCE_MINUTES {
-            let time = duration(minutes as u64);
+        let tick_s = f64::from(self.tick.ms()) / 1000.0;
+        let seconds = libm::ceil(more as f64 / self.per_minute) * tick_s;
+        if seconds <= PATIENCE_SECONDS {
+            let time = duration(seconds);
             let more = counted(more, &format!("more {unit}"));
             return format!("{more}, about {time} at this traffic");
         }
-        let per_hour = 60.0 * self.per_minute;
+        let per_hour = 3600.0 / tick_s * self.per_minute;
         let pace = if per_hour >= 1.0 {
             format!("{} an hour", counted(libm::round(per_hour) as u64, unit))
         } else {
             format!("{} a day", counted(libm::round(24.0 * per_hour) as u64, unit))
         };
-        format!("unprovable at {pace} before {}; {ways_out}", until(self.now, minutes))
+        let now_unix_s = self.tick.unix_ms(self.now).div_euclid(1000);
+        format!("unprovable at {pace} before {}; {ways_out}", until(now_unix_s, seconds))
     }
 }
 
-/// The year of the time `minutes` from `now`; within this year its month as well.
-fn until(now: Minute, minutes: f64) -> String {
+/// The year of the time `seconds` from now; within this year its month as well.
+fn until(now_unix_s: i64, seconds: f64) -> String {
     // Ten thousand years are enough to say "never" by.
-    let then = Minute(now.0.saturating_add(minutes.min(5.2e9) as i64));
-    let (year, month, _) = civil(then.day());
-    if year == civil(now.day()).0 {
+    let then = now_unix_s.saturating_add(seconds.min(5.2e9 * 60.0) as i64);
+    let (year, month, _) = civil(then.div_euclid(86_400));
+    if year == civil(now_unix_s.div_euclid(86_400)).0 {
         format!("{} {year}", MONTHS[month - 1])
     } else {
         year.to_string()
@@ -191,7 +212,14 @@ mod tests {
         ] {
             assert_eq!(civil(days), date, "{days}");
         }
-        assert_eq!(time(Minute(20_778 * 1440 + 602)), "2026-11-21 10:02 UTC");
+        let (minutes, seconds) = (TickLength::MINUTE, TickLength::from_ms(1000).unwrap());
+        for (minute, length, text) in [
+            (20_778 * 1440 + 602, minutes, "2026-11-21 10:02 UTC"),
+            (20_778 * 86_400 + 36_127, seconds, "2026-11-21 10:02:07 UTC"),
+            (20_778 * 8640 + 3612, TickLength::from_ms(10_000).unwrap(), "2026-11-21 10:02:00 UTC"),
+        ] {
+            assert_eq!(time(Minute(minute), length), text);
+        }
     }
 
     #[test]
@@ -211,8 +239,19 @@ mod tests {
             // One case begins in March, so that it ends in the same year.
             let now = if more == Some(2500) { march } else { now };
             let per_minute = per_hour / 60.0;
-            let wait = Wait { more, unit: "request", per_minute, now, ways_out: "x" };
+            let tick = TickLength::MINUTE;
+            let wait = Wait { more, unit: "request", per_minute, now, tick, ways_out: "x" };
             assert_eq!(wait.text(), text, "{more:?} at {per_hour}");
+            // The same traffic in ticks of a second waits as long.
+            let (now, per_minute) = (Minute(60 * now.0), per_minute / 60.0);
+            let tick = TickLength::from_ms(1000).unwrap();
+            let wait = Wait { now, tick, per_minute, ..wait };
+            let text = if more == Some(1) {
+                "1 more request, about 6 seconds at this traffic"
+            } else {
+                text
+            };
+            assert_eq!(wait.text(), text, "{more:?} at {per_hour}, by seconds");
         }
     }
 }

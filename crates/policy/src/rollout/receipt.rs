@@ -2,8 +2,8 @@
 //!
 //! 1. A receipt holds the settings, what the gates were told, what they said, and what happened to
 //!    the rule because of it. It needs no database to be checked.
-//! 2. [`Receipt::verify`] asks the gates again and makes the move again: every number, sentence and
-//!    state must come out as it is written.
+//! 2. [`Receipt::verify`] asks the gates again, sets off the alarm again and makes the move again:
+//!    every number, sentence and state must come out as it is written.
 //! 3. What no gate depends on (a time, a name) is covered by the digest, which the audit log has,
 //!    too. A receipt that somebody wrote anew is therefore not the one of the log.
 
@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Event, PolicyHash, Proposal, RolloutConfig, RuleState, Weighed, propose};
 use crate::evidence::Lane;
-use crate::gates::alarm::Alarm;
+use crate::gates::alarm::{self, Alarm};
 use crate::gates::{self, GatesConfig, Inputs, Reading, Verdict};
 use crate::mode::ModeSetting;
 
 /// The version of this form.
-pub const RECEIPT_VERSION: u32 = 1;
+pub const RECEIPT_VERSION: u32 = 2;
 
 /// Bytes of a receipt that is read.
 pub const RECEIPT_BYTES_MAX: usize = 4 << 20;
@@ -55,7 +55,10 @@ pub struct Receipt {
 /// What is wrong with a receipt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReceiptFault {
-    #[error("it has the form {found}, and this program knows {RECEIPT_VERSION}")]
+    #[error(
+        "it has the form {found}, and this program knows {RECEIPT_VERSION}: the program that is \
+         named in it can verify it"
+    )]
     Version { found: u32 },
     #[error("it is no receipt: {0}")]
     Unreadable(String),
@@ -77,6 +80,8 @@ pub enum ReceiptFault {
     NotPassed,
     #[error("the rollout would not have done that: {0}")]
     NotProposed(String),
+    #[error("its numbers are those of another alarm: {0}")]
+    Alarm(String),
     #[error("what happened leads to another state than is written")]
     State,
     #[error("the evidence is of attempt {of} and the move of attempt {at}")]
@@ -101,8 +106,11 @@ impl Receipt {
         if text.len() > RECEIPT_BYTES_MAX {
             return Err(ReceiptFault::TooLarge);
         }
-        let receipt: Self = serde_json::from_slice(text)
-            .map_err(|error| ReceiptFault::Unreadable(error.to_string()))?;
+        let receipt: Self = serde_json::from_slice(text).map_err(|error| match form(text) {
+            // Of another form no more can be said than that.
+            Some(found) if found != RECEIPT_VERSION => ReceiptFault::Version { found },
+            _ => ReceiptFault::Unreadable(error.to_string()),
+        })?;
         // Two texts can be one number, and only one of them is what was written.
         let written = serde_json::to_string(&receipt).expect("a receipt is plain data");
         if without_spaces(text).eq(written.bytes()) {
@@ -123,6 +131,7 @@ impl Receipt {
             faults.push(ReceiptFault::Digest { written: self.digest.clone(), found });
         }
         self.verify_gates(&mut faults);
+        self.verify_alarm(&mut faults);
         self.verify_move(&mut faults);
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
@@ -184,10 +193,24 @@ impl Receipt {
                 faults.push(ReceiptFault::NotProposed(format!("{proposal:?}")));
             }
         }
-        if let (Event::Fell { cause }, Some(alarm)) = (&self.event, &self.alarm)
-            && *cause != alarm.sentence
+        // Operators let a rule fall for reasons of their own; the gateway does for an alarm.
+        if let Event::Fell { cause } = &self.event
+            && (self.alarm.is_some() || self.actor == "gateway")
         {
-            faults.push(ReceiptFault::NotProposed("the alarm says something else".to_owned()));
+            let proposal =
+                propose(&self.rollout, self.setting, &self.before, weighed, self.at_unix_ms);
+            if proposal != (Proposal::Fall { cause: cause.clone() }) {
+                faults.push(ReceiptFault::NotProposed(format!("{proposal:?}")));
+            }
+        }
+    }
+
+    fn verify_alarm(&self, faults: &mut Vec<ReceiptFault>) {
+        let Some(alarm) = &self.alarm else { return };
+        match alarm::judge(&self.gates.alarm, alarm.evidence.clone()) {
+            Some(found) if found == *alarm => {}
+            Some(found) => faults.push(ReceiptFault::Alarm(found.sentence)),
+            None => faults.push(ReceiptFault::Alarm("of none at all".to_owned())),
         }
     }
 
@@ -197,6 +220,12 @@ impl Receipt {
         let value = serde_json::to_value(&bare).expect("a receipt is plain data");
         PolicyHash::of(&[value.to_string().as_bytes()]).to_string()
     }
+}
+
+/// The version of the form, which receipts of every form have.
+fn form(text: &[u8]) -> Option<u32> {
+    let receipt: serde_json::Value = serde_json::from_slice(text).ok()?;
+    receipt.get("v")?.as_u64()?.try_into().ok()
 }
 
 /// JSON without the spaces between its tokens.

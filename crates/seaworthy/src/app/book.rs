@@ -255,6 +255,23 @@ impl Book {
         pages.make(rule, before, lane, event, now_unix_ms, &self.shared.publisher)
     }
 
+    /// As [`Self::change_at`], where the version still has the epoch `expected`.
+    pub(crate) fn change_seen(
+        &self,
+        rule: &str,
+        lane: Lane,
+        event: &Event,
+        expected: u64,
+        now_unix_ms: i64,
+    ) -> Result<Changed, NotChanged> {
+        let mut pages = self.pages();
+        let before = pages.standing(rule, lane)?.clone();
+        if before.lane(lane).is_none_or(|state| state.epoch != expected) {
+            return Err(NotChanged::Overtaken);
+        }
+        pages.make(rule, before, lane, event, now_unix_ms, &self.shared.publisher)
+    }
+
     /// What `event` will make of a version that has the epoch `expected`, to be written down before
     /// [`Self::make`] makes it. Ends with that, or with [`Self::release`].
     pub(crate) fn reserve(

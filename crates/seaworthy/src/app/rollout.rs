@@ -9,6 +9,7 @@
 //! 4. In a fleet only the one that leads promotes; each of them falls by itself.
 
 mod commands;
+mod falls;
 mod fleet;
 mod journal;
 mod moves;
@@ -24,10 +25,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use seaworthy_console::control::{self, Done, Refused, RuleStanding};
 use seaworthy_policy::client::ClientKey;
 use seaworthy_policy::evidence::{Lane, TickEvidence};
-use seaworthy_policy::gates::minute::{Minute, Name};
-use seaworthy_policy::gates::{self, GatesConfig, Reading, coverage};
+use seaworthy_policy::gates::minute::{Minute, Name, TickLength};
+use seaworthy_policy::gates::{self, GatesConfig, Reading};
 use seaworthy_policy::mode::Mode;
 use seaworthy_policy::names::Names;
+use seaworthy_policy::quantity::Period;
 use seaworthy_policy::record::RouteId;
 use seaworthy_policy::rollout::{Event, RolloutConfig, RuleState, Standing};
 use seaworthy_store::telemetry::{FreshEvidence, TelemetryReader};
@@ -39,7 +41,7 @@ pub(super) use self::journal::Journal;
 use self::journal::Note;
 pub(super) use self::offline::{Offline, OfflineError};
 pub(super) use self::replay::{Known, known};
-use self::track::{Clients, LANES, Of, Scale, Tables, Track};
+use self::track::{Clients, Kept, LANES, Of, Scale, Tables, Track};
 use super::book::{Book, Changed};
 use super::compile::Rule;
 
@@ -95,7 +97,8 @@ pub(super) struct Parts {
     pub(super) names: Arc<Names>,
     pub(super) rollout: RolloutConfig,
     pub(super) gates: GatesConfig,
-    pub(super) tick_ms: i64,
+    pub(super) tick: TickLength,
+    pub(super) flush_every: Period,
     pub(super) journal: Journal,
     /// What was written by a clock that was ahead, and is brought back.
     pub(super) brought_back: Vec<Changed>,
@@ -214,6 +217,16 @@ struct Engine {
 /// A tick is whole so long after its end; see `Ticks`.
 const LATE_MS: i64 = 2000;
 
+/// When requests of a pair were.
+#[derive(Clone, Copy)]
+enum Visits {
+    Tick(Minute),
+    /// On a whole day, the last of them at this time.
+    Day {
+        last_unix_ms: i64,
+    },
+}
+
 impl Engine {
     fn new(parts: Parts, view: watch::Sender<Arc<Vec<RuleStanding>>>) -> Self {
         let Parts {
@@ -221,7 +234,8 @@ impl Engine {
             names,
             rollout,
             gates,
-            tick_ms,
+            tick,
+            flush_every,
             mut journal,
             shared,
             brought_back,
@@ -239,7 +253,7 @@ impl Engine {
             names,
             rollout,
             gates,
-            scale: Scale { tick_ms },
+            scale: Scale { tick, flush_every },
             journal,
             shared,
             tracks: BTreeMap::new(),
@@ -313,6 +327,7 @@ impl Engine {
                     self.adopt().await;
                 }
                 Some(Message::Stop(done)) => {
+                    self.keep_befores();
                     self.journal.write().await;
                     self.journal.close();
                     if done.send(()).is_err() {
@@ -331,11 +346,15 @@ impl Engine {
     /// Takes up what the pump has handed over, and moves what has to be moved. Returns whether
     /// anything is to be seen of it.
     async fn take(&mut self, flushed: Flushed) -> bool {
-        for fresh in &flushed.fresh {
-            let name = self.names.rules()[usize::from(fresh.rule.0)].to_string();
-            if let Some(track) = self.tracks.get_mut(&(name, fresh.lane)) {
-                let (counts, clients) = (&fresh.counts, &fresh.clients);
-                track.second(fresh.start_unix_ms, counts, clients, &mut self.clients);
+        let names = self.names.rules();
+        let mut fresh: BTreeMap<_, Vec<&FreshEvidence>> = BTreeMap::new();
+        for one in &flushed.fresh {
+            let name = names[usize::from(one.rule.0)].to_string();
+            fresh.entry((name, one.lane)).or_default().push(one);
+        }
+        for (key, fresh) in fresh {
+            if let Some(track) = self.tracks.get_mut(&key) {
+                track.flushed(&fresh, &mut self.clients);
             }
         }
         let fell = self.fall().await;
@@ -375,31 +394,32 @@ impl Engine {
         }
         for (key, track) in &mut self.tracks {
             let evidence = evidence.get(key).copied();
-            track.tick(minute, evidence, tick.dropped + lost, &mut self.clients);
+            let dropped = tick.dropped + lost;
+            track.tick(minute, evidence, dropped, (&self.scale, &mut self.clients));
         }
+        let day = self.scale.day(minute);
         for (client, route, requests) in &tick.pairs {
             let requests = u32::try_from(*requests).unwrap_or(u32::MAX);
-            self.visit(minute, *client, *route, requests, None);
+            self.visit(Visits::Tick(minute), day, *client, *route, requests);
         }
     }
 
-    /// Counts requests of a pair for all rules that they concern. `seen_unix_ms` is when the last
-    /// of them was, where they are of a whole day.
+    /// Counts requests of a pair for all rules that they concern.
     fn visit(
         &mut self,
-        minute: Minute,
+        when: Visits,
+        day: i64,
         client: Option<ClientKey>,
         route: RouteId,
         requests: u32,
-        seen_unix_ms: Option<i64>,
     ) {
         let number = track::number(client);
         for track in self.tracks.values_mut().filter(|track| track.concerns(route)) {
-            let is_counted = match seen_unix_ms {
-                Some(seen) => seen >= track.of.window_unix_ms,
-                None => minute >= self.scale.first_whole(track.of.window_unix_ms),
+            let is_counted = match when {
+                Visits::Day { last_unix_ms } => last_unix_ms >= track.of.window_unix_ms,
+                Visits::Tick(minute) => minute >= self.scale.first_whole(track.of.window_unix_ms),
             };
-            track.pairs.observe(minute, number, route, requests, is_counted);
+            track.pairs.observe(day, number, route, requests, is_counted);
         }
     }
 
@@ -428,15 +448,22 @@ impl Engine {
                     .is_some_and(|track| lane == Lane::Current && track.of.policy == state.policy);
                 let replaced = self.end(&key);
                 let before = if came { self.end(&other) } else { replaced };
+                // A tick's table is of its lane: what another version has been told is not new.
+                let last = self.tables.remove(&key).unwrap_or_default();
                 let kept = match before {
-                    Some(track) if track.of.policy == state.policy => (track.before, track.pairs),
+                    Some(track) if track.of.policy == state.policy => {
+                        Kept { before: track.before, pairs: track.pairs, last }
+                    }
                     // Another policy was judged by: what it was like says nothing of this one.
-                    Some(track) => (self.journal.before(&name, state.policy), track.pairs),
-                    None => (self.journal.before(&name, state.policy), coverage::Pairs::default()),
+                    other => Kept {
+                        before: self.journal.before(&name, state.policy),
+                        pairs: other.map(|track| track.pairs).unwrap_or_default(),
+                        last,
+                    },
                 };
                 let waivers = self.journal.waivers(&name, &self.scale);
                 let route = rule.name.route.as_deref().map(|name| self.names.intern_route(name));
-                let mut track = Track::begin(
+                let track = Track::begin(
                     (state, route),
                     &self.rollout,
                     &self.gates,
@@ -444,8 +471,6 @@ impl Engine {
                     waivers,
                     kept,
                 );
-                // A tick's table is of its lane: what another version has been told is not new.
-                track.last = self.tables.remove(&key).unwrap_or_default();
                 self.tracks.insert(key, track);
             }
         }

@@ -1,11 +1,13 @@
 //! Rollouts of gateways that are processes: what stays in force when settings, other gateways, disks
 //! and processes change under them.
 
+mod alarms;
 mod alerts;
 mod clock;
 mod faults;
 mod fleet;
 mod gaps;
+mod latency;
 mod races;
 mod restart;
 mod uncounted;

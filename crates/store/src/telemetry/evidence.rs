@@ -44,7 +44,8 @@ impl TelemetryReader {
             let mut clients = BTreeMap::<Key, RuleEvidence>::new();
             let mut query = connection.prepare_cached(
                 "SELECT start_ms, rule_id, lane, client, tenant, sum(evaluated), sum(would_deny), \
-                 sum(denied), sum(harm), sum(enforced) FROM evidence_client \
+                 sum(denied), sum(harm), sum(enforced), sum(enforced_errors), \
+                 sum(control_errors), sum(slow) FROM evidence_client \
                  WHERE start_ms >= ? AND start_ms < ? \
                  GROUP BY start_ms, rule_id, lane, client \
                  ORDER BY start_ms, rule_id, lane, sum(harm) + sum(denied) DESC, \
@@ -59,6 +60,9 @@ impl TelemetryReader {
                     denied: unsigned(row, 7)?,
                     harm: unsigned(row, 8)?,
                     enforced: unsigned(row, 9)?,
+                    enforced_errors: unsigned(row, 10)?,
+                    control_errors: unsigned(row, 11)?,
+                    slow: unsigned(row, 12)?,
                 };
                 let client: String = row.get(3)?;
                 // A name that this version cannot read is a client all the same. Of a tick in which

@@ -8,7 +8,9 @@ use rusqlite::Connection;
 use seaworthy_policy::client::ClientKey;
 use seaworthy_policy::evidence::{CLIENTS_MAX, ClientCounts, Lane, RuleEvidence};
 use seaworthy_policy::names::RuleName;
-use seaworthy_policy::record::{Marks, RequestRecord, RouteId, Tenant, Verdict, Verdicts};
+use seaworthy_policy::record::{
+    Marks, Positions, RequestRecord, RouteId, Tenant, Verdict, Verdicts,
+};
 use seaworthy_policy::registry::REGISTRY;
 
 use super::fixture::{NOON_MS, denied, failed, record, would_be_denied};
@@ -441,7 +443,7 @@ fn what_cannot_be_opened_says_what_to_do() {
         )
         .unwrap();
     drop(connection);
-    let refused = StoreError::SchemaNewer { path, found: 99, known: 4 };
+    let refused = StoreError::SchemaNewer { path, found: 99, known: 5 };
     assert_eq!(open(&newer), refused);
     assert_eq!(TelemetryReader::open_read_only(&newer).map(drop), Err(refused));
 
@@ -449,7 +451,7 @@ fn what_cannot_be_opened_says_what_to_do() {
     fs::create_dir(&older).unwrap();
     let path = older.join("telemetry.db");
     fs::write(&path, "").unwrap();
-    let refused = StoreError::SchemaOlder { path, found: 0, known: 4 };
+    let refused = StoreError::SchemaOlder { path, found: 0, known: 5 };
     assert_eq!(TelemetryReader::open_read_only(&older).map(drop), Err(refused));
 }
 
@@ -483,9 +485,21 @@ async fn evidence_is_read_back_as_it_was_counted() {
     };
     let known = RequestRecord { route, marks: next, ..would_be_denied() };
     let other = |n| RequestRecord { client: ClientKey::Cookie(n), ..record() };
+    let first = {
+        let mut first = Positions::default();
+        first.insert(0);
+        first
+    };
+    let slow = Marks { slow: first, ..Marks::default() };
+    let enforced = Marks { enforced: first, ..slow };
     aggregator.observe(&known);
     for n in 0..100 {
-        aggregator.observe(&other(n));
+        let failed = |marks| RequestRecord { client: ClientKey::Cookie(n), marks, ..failed() };
+        aggregator.observe(&match n {
+            3 => failed(slow),
+            4 | 99 => failed(enforced),
+            _ => other(n),
+        });
     }
     telemetry.submit(aggregator.flush(NOON_MS + 1000, 0));
     aggregator.observe(&known);
@@ -509,6 +523,15 @@ async fn evidence_is_read_back_as_it_was_counted() {
     assert_eq!(read, counted);
     assert_eq!(read[0].evidence.counts.harm, 2);
     assert_eq!(read[0].evidence.clients[0].client, known.client);
+    let of = |n| {
+        let clients = &read[0].evidence.clients;
+        clients.iter().find(|one| one.client == ClientKey::Cookie(n)).unwrap().counts
+    };
+    let failed = ClientCounts { evaluated: 1, slow: 1, ..ClientCounts::default() };
+    assert_eq!(of(3), ClientCounts { control_errors: 1, ..failed });
+    assert_eq!(of(4), ClientCounts { enforced: 1, enforced_errors: 1, ..failed });
+    let rest = read[0].evidence.other;
+    assert_eq!((rest.enforced_errors, rest.slow), (1, 1), "the last is one of the others");
     assert_eq!(read[1].lane, Lane::Next);
     assert_eq!(reader.evidence(NOON_MS + 1..i64::MAX).unwrap(), []);
     assert_eq!(reader.evidence(0..NOON_MS).unwrap(), []);

@@ -29,7 +29,7 @@ use super::observations::{Observation, Observations, Seen};
 /// Records reach the aggregator within some 50 ms; those judged off the path within a second.
 const LATE_MS: i64 = 2000;
 
-/// Clients of open ticks, counted once for each rule: some 10 MB.
+/// Clients of open ticks, counted once for each rule: some 12 MB.
 const OPEN_CLIENTS_MAX: usize = 65_536;
 
 /// Pairs of a client and a route in one tick; the requests of more are told without the client.
@@ -236,13 +236,7 @@ impl Tick {
         let rule = self.rules.entry(by).or_default();
         rule.total.add(&counts);
         rule.fresh.add(&counts);
-        let theirs = ClientCounts {
-            evaluated: counts.evaluated,
-            would_deny: counts.would_deny,
-            denied: counts.denied,
-            harm: counts.harm,
-            enforced: counts.enforced,
-        };
+        let theirs = ClientCounts::from(counts);
         match rule.clients.entry(observation.client) {
             Entry::Occupied(mut there) => {
                 let (tenant, sum) = there.get_mut();
@@ -410,7 +404,9 @@ mod tests {
             let tick = closed(&[record]);
             let (rule, lane, evidence) = &tick.rules[0];
             assert_eq!((*rule, *lane, evidence.counts), (RuleId(0), Lane::Current, want), "{name}");
-            assert_eq!(evidence.clients[0].counts.harm, want.harm, "{name}");
+            // It is the request of one client, so that all of it is this client's.
+            assert_eq!(evidence.clients[0].counts, ClientCounts::from(want), "{name}");
+            assert_eq!(evidence.other, ClientCounts::default(), "{name}");
         }
     }
 
@@ -440,17 +436,26 @@ mod tests {
         let client =
             |n, record: RequestRecord| RequestRecord { client: ClientKey::Bearer(n), ..record };
         let mut records: Vec<_> = (0..100_000).map(|n| client(n, record())).collect();
-        records.extend((0..10).map(|n| client(99_990 + n % 2, would_be_denied())));
+        records.extend((0..10).map(|n| client(99_990 + n / 6, would_be_denied())));
+        records.extend((0..3).map(|n| client(1 + n, failed())));
         let tick = closed(&records);
         let (_, _, evidence) = &tick.rules[0];
         assert_eq!(evidence.clients.len(), CLIENTS_MAX);
         let sum = evidence.clients.iter().map(|one| one.counts.evaluated).sum::<u64>();
-        assert_eq!(sum + evidence.other.evaluated, 100_010);
+        assert_eq!(sum + evidence.other.evaluated, 100_013);
         assert_eq!(tick.pairs.len(), PAIRS_MAX + 1);
-        assert_eq!(tick.pairs.iter().map(|(.., n)| n).sum::<u64>(), 100_010);
-        // These two came when there was no room any more.
-        let harm: u64 = evidence.clients.iter().map(|one| one.counts.harm).sum();
-        assert_eq!(harm + evidence.other.harm, 10);
+        assert_eq!(tick.pairs.iter().map(|(.., n)| n).sum::<u64>(), 100_013);
+        // These two came when there was no room any more, and are named all the same: nothing that
+        // a rule breaks is hidden among the others.
+        let worst = evidence.clients[..2].iter().map(|one| (one.client, one.counts.harm));
+        let bearer = ClientKey::Bearer;
+        assert_eq!(worst.collect::<Vec<_>>(), [(bearer(99_990), 6), (bearer(99_991), 4)]);
+        assert_eq!(evidence.other.harm, 0);
+        let errors: u64 = evidence.clients.iter().map(|one| one.counts.control_errors).sum();
+        assert_eq!(
+            (errors + evidence.other.control_errors, evidence.counts.control_errors),
+            (3, 3)
+        );
     }
 
     #[test]

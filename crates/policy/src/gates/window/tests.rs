@@ -12,6 +12,7 @@ fn name(text: &str) -> Name {
 
 fn start(basis_points: u16) -> Start {
     Start {
+        tick: TickLength::MINUTE,
         first: NOON,
         step: Share::from_basis_points(basis_points).unwrap(),
         attempt: 1,
@@ -187,8 +188,20 @@ fn nothing_passes_on_an_incomplete_window() {
         "the window is incomplete: 7 records were dropped and 2 minutes are missing since \
          2026-11-21 12:03 UTC"
     );
-    assert_eq!(window.inputs(at(7), covered()).soak.green_minutes, 1);
+    let inputs = window.inputs(at(7), covered());
+    assert_eq!(inputs.soak.green_minutes, 1);
+    let lost = &inputs.completeness;
+    assert_eq!((lost.since, lost.last), (Some(at(3)), Some(at(6))));
     assert!(!all_pass(&found));
+
+    // The soak counts on, and does not pass either.
+    for minute in 7..60 {
+        feed(&mut window, minute, 0);
+    }
+    let found = readings(&mut window, 60);
+    assert!(window.inputs(at(60), covered()).soak.green_minutes > 30);
+    assert!(found.iter().all(|reading| reading.verdict != Verdict::Pass), "{found:#?}");
+    assert!(found.iter().all(|reading| reading.waits_for.is_some()), "{found:#?}");
 
     // The minutes before the first are missing as well.
     let mut window = Window::begin(start(0)).unwrap();

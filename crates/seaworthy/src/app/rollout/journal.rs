@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use seaworthy_policy::evidence::Lane;
 use seaworthy_policy::gates::clients::Waiver;
-use seaworthy_policy::gates::minute::{Minute, Name};
+use seaworthy_policy::gates::minute::Name;
 use seaworthy_policy::rollout::{PolicyHash, Receipt, RuleState, Standing};
 use seaworthy_store::ledger::{
     Action, Change, CommitError, Entry, EntryError, Ledger, Operation, WaiverRow, put_before,
@@ -76,6 +76,12 @@ impl Note {
     /// A window began anew: no mode changed.
     pub(super) fn state(changed: Changed) -> Self {
         Self { entry: None, operations: vec![Write::standing(changed)] }
+    }
+
+    /// What a version was like before its step.
+    pub(super) fn before(rule: &str, lane: Lane, before: &Before) -> Self {
+        let write = Write::Before(rule.to_owned(), lane, before.clone());
+        Self { entry: None, operations: vec![write] }
     }
 
     pub(super) fn promoted(
@@ -320,8 +326,7 @@ impl Journal {
     pub(super) fn waivers(&self, rule: &str, scale: &Scale) -> Vec<Waiver> {
         let waiver = |row: &WaiverRow| {
             let client = Name::new(&row.client).ok()?;
-            let until = Minute(row.until_unix_ms.div_euclid(scale.tick_ms));
-            Some(Waiver { client, until })
+            Some(Waiver { client, until: scale.minute(row.until_unix_ms) })
         };
         self.waiver_rows(rule).filter_map(waiver).collect()
     }
@@ -362,7 +367,7 @@ impl Journal {
     pub(super) async fn write(&mut self) {
         while let Some(note) = self.kept.front() {
             match write(&self.auditor, note).await {
-                Ok(()) => {}
+                Ok(()) => remember(&mut self.befores, note),
                 Err(JournalError::NoLedger | JournalError::Commit(CommitError::Disk(_))) => {
                     self.retry_at = Some(Instant::now() + RETRY_EVERY);
                     return;
@@ -383,7 +388,9 @@ impl Journal {
         if !self.kept.is_empty() || !self.is_known {
             return Err(JournalError::Behind);
         }
-        write(&self.auditor, &note).await
+        write(&self.auditor, &note).await?;
+        remember(&mut self.befores, &note);
+        Ok(())
     }
 
     /// Makes a change durable that is of no rule's standing.
@@ -417,6 +424,15 @@ impl Journal {
         if !self.kept.is_empty() {
             let changes = self.kept.len();
             tracing::error!(changes, "ends with changes of modes that are not written down");
+        }
+    }
+}
+
+/// Takes up what a note has had written.
+fn remember(befores: &mut BTreeMap<(String, Lane), Before>, note: &Note) {
+    for write in &note.operations {
+        if let Write::Before(rule, lane, before) = write {
+            befores.insert((rule.clone(), *lane), before.clone());
         }
     }
 }

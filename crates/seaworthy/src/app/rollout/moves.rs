@@ -1,11 +1,12 @@
-//! What moves a rule: an alarm takes it down, its gates let it climb, and a window that has lost
-//! something begins anew.
+//! What moves a rule beside its alarms: its gates let it climb, an alert takes it down, and a window
+//! that has lost something begins anew.
 //!
-//! 1. A fall is in force before it is written down; a promotion is written down before it is in
-//!    force, and is in force only if nothing has happened to the rule in between.
+//! 1. A promotion is written down before it is in force, and is in force only if nothing has happened
+//!    to the rule in between.
 //! 2. A window with a loss is no evidence. It begins anew once nothing has been lost for a while.
 
 use seaworthy_policy::evidence::Lane;
+use seaworthy_policy::gates::alarm::Alarm;
 use seaworthy_policy::gates::{self, Reading, Verdict};
 use seaworthy_policy::mode::ModeSetting;
 use seaworthy_policy::rollout::receipt::RECEIPT_VERSION;
@@ -20,50 +21,6 @@ use crate::app::book::{Changed, NotChanged};
 const TICKS_AFTER_LOSS: u64 = 30;
 
 impl Engine {
-    /// Lets every rule fall whose alarm went off; whether there was one.
-    pub(super) async fn fall(&mut self) -> bool {
-        let alarmed: Vec<_> = self
-            .tracks
-            .iter_mut()
-            .filter_map(|(key, track)| Some((key.clone(), track.alarm.take()?)))
-            .collect();
-        let fell = !alarmed.is_empty();
-        // All of them are in force before any of it waits for the disk.
-        let mut notes = Vec::with_capacity(alarmed.len());
-        for (key, alarm) in alarmed {
-            let event = Event::Fell { cause: alarm.sentence.clone() };
-            let (inputs, readings) = self.read(&key).unzip();
-            // A version that has just taken the place of the present one falls as that.
-            let changed = match self.book.change(&key.0, key.1, &event) {
-                Err(NotChanged::Overtaken) => self.book.change(&key.0, Lane::Current, &event),
-                done => done,
-            };
-            match changed {
-                Ok(changed) => {
-                    tracing::warn!(rule = key.0, "{}", alarm.sentence);
-                    self.shared.publish(&changed);
-                    self.took_over(&changed);
-                    let receipt = self.receipt(
-                        &key,
-                        &changed,
-                        event,
-                        "gateway",
-                        inputs,
-                        readings,
-                        Some(alarm),
-                    );
-                    notes.push(Note::demoted(changed, receipt, "gateway"));
-                }
-                Err(error) => tracing::error!(rule = key.0, %error, "it did not fall"),
-            }
-        }
-        if fell {
-            self.journal.note(notes);
-            self.journal.write().await;
-        }
-        fell
-    }
-
     /// What is written of an alert's effect.
     pub(super) fn alerted(&mut self, happening: Happening) -> Note {
         let Happening { changed, lane, event, actor, delivery } = happening;
@@ -158,6 +115,18 @@ impl Engine {
         }
     }
 
+    /// Has what the rules were like before their steps written down, for the process after this.
+    pub(super) fn keep_befores(&mut self) {
+        if !self.journal.leads() {
+            return;
+        }
+        for ((rule, lane), track) in &self.tracks {
+            if track.before != self.journal.before(rule, track.of.policy) {
+                self.journal.note(vec![Note::before(rule, *lane, &track.before)]);
+            }
+        }
+    }
+
     pub(super) fn restart_windows(&mut self, reason: &str) {
         for rule in self.book.rules() {
             for lane in LANES {
@@ -183,7 +152,7 @@ impl Engine {
         actor: &str,
         inputs: Option<gates::Inputs>,
         readings: Option<Vec<Reading>>,
-        alarm: Option<gates::alarm::Alarm>,
+        alarm: Option<Alarm>,
     ) -> Option<Receipt> {
         let before = changed.before.as_ref()?.before(key.1)?;
         let after = before.after(&event, &self.rollout, changed.now_unix_ms);

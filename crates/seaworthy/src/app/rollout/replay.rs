@@ -13,7 +13,7 @@ use seaworthy_policy::record::RouteId;
 use seaworthy_store::ledger::LeafRow;
 use seaworthy_store::telemetry::TelemetryReader;
 
-use super::Engine;
+use super::{Engine, Visits};
 use crate::app::audit::Auditor;
 use crate::app::book::Standings;
 
@@ -75,7 +75,8 @@ impl Engine {
         let Some(since) = self.tracks.values().map(|track| track.of.window_unix_ms).min() else {
             return Ok(());
         };
-        const WEEK_MS: i64 = 7 * 24 * 3600 * 1000;
+        const DAY_MS: i64 = 24 * 3600 * 1000;
+        const WEEK_MS: i64 = 7 * DAY_MS;
         let now = self.book.now_unix_ms();
         let since = since.max(now - REPLAYED_MS);
         let gaps: BTreeMap<i64, u64> = reader.evidence_gaps(since)?.into_iter().collect();
@@ -87,18 +88,19 @@ impl Engine {
             let some = next..next.saturating_add(TICKS_AT_ONCE).min(present.0 + 1);
             next = some.end;
             // The clock may have been set back since: what comes from the future is not taken.
-            let read =
-                some.start * self.scale.tick_ms..some.end.min(present.0) * self.scale.tick_ms;
+            let [from, to] = [some.start, some.end.min(present.0)]
+                .map(|tick| self.scale.tick.unix_ms(Minute(tick)));
             let mut ticks = BTreeMap::<Minute, BTreeMap<(String, Lane), RuleEvidence>>::new();
-            for stored in reader.evidence(read)? {
+            for stored in reader.evidence(from..to)? {
                 let tick = ticks.entry(self.scale.minute(stored.start_unix_ms)).or_default();
                 tick.insert((stored.rule, stored.lane), stored.evidence);
             }
             for minute in some.map(Minute) {
                 let stored = ticks.remove(&minute).unwrap_or_default();
-                let dropped = gaps.get(&(minute.0 * self.scale.tick_ms)).copied().unwrap_or(0);
+                let dropped = gaps.get(&self.scale.tick.unix_ms(minute)).copied().unwrap_or(0);
                 for (key, track) in &mut self.tracks {
-                    track.tick(minute, stored.get(key), dropped, &mut self.clients);
+                    let evidence = stored.get(key);
+                    track.tick(minute, evidence, dropped, (&self.scale, &mut self.clients));
                 }
             }
         }
@@ -108,9 +110,10 @@ impl Engine {
             if let Some(client) = pair.client {
                 self.clients.name(client, "");
             }
-            let minute = self.scale.minute(pair.day_unix_ms);
+            let day = pair.day_unix_ms.div_euclid(DAY_MS);
             let requests = u32::try_from(pair.requests).unwrap_or(u32::MAX);
-            self.visit(minute, pair.client, route, requests, Some(pair.last_unix_ms));
+            let when = Visits::Day { last_unix_ms: pair.last_unix_ms };
+            self.visit(when, day, pair.client, route, requests);
         }
         self.newest = Some(present);
         // Nobody saw the time until now green.

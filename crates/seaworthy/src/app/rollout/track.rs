@@ -1,42 +1,68 @@
 //! The evidence of one version of a rule, as it comes: a window for the gates, a watch for the
-//! alarms, and what `warn` has shown, to compare with later.
+//! alarms, and what the steps before have shown, to compare with.
+//!
+//! 1. The window and what is kept of `warn` take up whole ticks. The watch is asked once with each
+//!    flush, whichever ticks that is of.
+//! 2. What a flush says of a client is all there is of a tick. New is what the flush before it had
+//!    not said, whichever step the rule was on then.
+//! 3. Of a rule that is enforced the watch sees the requests that it was enforced for alone.
+//! 4. Where everybody is in the share, errors are compared with the control of the step before: it
+//!    is the latest, and the gates had to find it large enough. Where an operator cut that step
+//!    short and it has fewer than [`CONTROL_REQUESTS_MIN`] requests, those of the steps before it
+//!    are taken as well.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use seaworthy_policy::client::ClientKey;
-use seaworthy_policy::evidence::{ClientEvidence, Counts, Lane, RuleEvidence};
+use seaworthy_policy::evidence::{ClientCounts, ClientEvidence, Counts, Lane, RuleEvidence};
 use seaworthy_policy::gates::alarm::{self, Alarm, Watch};
 use seaworthy_policy::gates::clients::Waiver;
 use seaworthy_policy::gates::coverage::{self, Pairs};
-use seaworthy_policy::gates::minute::{ClientMinute, Minute, Name, RuleMinute, Standing};
+use seaworthy_policy::gates::minute::{
+    ClientMinute, Minute, Name, RuleMinute, Standing, TickLength,
+};
 use seaworthy_policy::gates::window::{Start, Window};
 use seaworthy_policy::gates::{GatesConfig, Inputs};
 use seaworthy_policy::mode::{Mode, Share};
+use seaworthy_policy::quantity::Period;
 use seaworthy_policy::record::RouteId;
 use seaworthy_policy::rollout::{PolicyHash, RolloutConfig, RuleState};
 use seaworthy_policy::statistics::Proportion;
+use seaworthy_store::telemetry::FreshEvidence;
 use serde::{Deserialize, Serialize};
 
 /// Clients of which it is known what `warn` said of them.
 const BASELINE_CLIENTS_MAX: usize = 1024;
 
+/// Requests of a control that can be compared with.
+const CONTROL_REQUESTS_MIN: u64 = 1000;
+
 /// Ticks whose tables of clients are compared with what comes.
 const OPEN_TICKS: usize = 4;
 
-/// What a rule was like in `warn`: kept over a promotion and over a restart.
+/// What a rule was like before its present step, in `warn` above all: kept over a promotion and over
+/// a restart.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Before {
     /// Whose it is.
     pub(super) policy: Option<PolicyHash>,
-    /// Judged requests of identified clients; hits would have been denied.
+    /// Until when the ticks are in it, in Unix milliseconds, so that none is counted twice.
+    pub(super) until_unix_ms: Option<i64>,
+    /// Judged requests of identified clients in `warn`; hits would have been denied.
     pub(super) judged: Proportion,
-    /// Requests that reached the service; hits were answered with 5xx.
-    pub(super) errors: Proportion,
-    /// (client, second) units; hits had a would-deny.
-    pub(super) units: Proportion,
     /// By the keys of their names.
     pub(super) by_client: BTreeMap<Name, Proportion>,
+    /// (known client, flush) units of `warn`; hits had a would-deny.
+    pub(super) units: Proportion,
+    /// How far apart the flushes were: units of another length say nothing.
+    pub(super) flushed_every: Option<Period>,
+    /// Requests of the control that reached the service, on the steps before `step`; hits were
+    /// answered with 5xx.
+    pub(super) errors: Proportion,
+    /// The same on `step`, in basis points: the newest one that had a control.
+    pub(super) errors_of_step: Proportion,
+    pub(super) step: Option<u16>,
 }
 
 /// One version of a rule on one step.
@@ -49,16 +75,28 @@ pub(super) struct Track {
     pub(super) pairs: Pairs,
     pub(super) before: Before,
     watch: Option<Watch>,
-    /// What the last tables of clients said, by the ticks that they belong to.
+    /// What the last tables of clients said.
     pub(super) last: Tables,
+    /// What a known client is.
+    known: alarm::Config,
+    /// Whose breaking is accepted, so that nothing is told by it.
+    waived: BTreeSet<Name>,
     /// The newest alarm, until the rule has fallen.
     pub(super) alarm: Option<Alarm>,
     /// Something spoke against the rule since the last tick was closed.
     is_red: bool,
 }
 
-/// Judged and objected to, by the start of the tick and by client.
-pub(super) type Tables = BTreeMap<i64, HashMap<ClientKey, (u64, u64)>>;
+/// Tables of clients, by the start of the ticks that they belong to.
+pub(super) type Tables = BTreeMap<i64, HashMap<ClientKey, ClientCounts>>;
+
+/// What a track goes on with.
+#[derive(Default)]
+pub(super) struct Kept {
+    pub(super) before: Before,
+    pub(super) pairs: Pairs,
+    pub(super) last: Tables,
+}
 
 /// What a track is about. Evidence of one is no evidence of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,18 +115,25 @@ impl Of {
 
 /// How ticks and clients are named.
 pub(super) struct Scale {
-    pub(super) tick_ms: i64,
+    pub(super) tick: TickLength,
+    /// The time from one flush to the next.
+    pub(super) flush_every: Period,
 }
 
 impl Scale {
     /// The tick that begins at `start_unix_ms`: a minute, where ticks are as long.
-    pub(super) const fn minute(&self, start_unix_ms: i64) -> Minute {
-        Minute(start_unix_ms.div_euclid(self.tick_ms))
+    pub(super) fn minute(&self, start_unix_ms: i64) -> Minute {
+        self.tick.at_unix_ms(start_unix_ms)
     }
 
     /// The first whole tick from `unix_ms` on.
-    pub(super) const fn first_whole(&self, unix_ms: i64) -> Minute {
-        Minute((unix_ms + self.tick_ms - 1).div_euclid(self.tick_ms))
+    pub(super) fn first_whole(&self, unix_ms: i64) -> Minute {
+        self.tick.at_unix_ms(unix_ms + i64::from(self.tick.ms()) - 1)
+    }
+
+    /// The day of a tick, in days since 1970-01-01.
+    pub(super) fn day(&self, minute: Minute) -> i64 {
+        self.tick.unix_ms(minute).div_euclid(24 * 3600 * 1000)
     }
 }
 
@@ -131,26 +176,33 @@ impl Track {
         gates: &GatesConfig,
         scale: &Scale,
         waivers: Vec<Waiver>,
-        (mut before, mut pairs): (Before, Pairs),
+        Kept { mut before, mut pairs, last }: Kept,
     ) -> Self {
         before.policy = Some(state.policy);
+        if before.flushed_every != Some(scale.flush_every) {
+            (before.units, before.flushed_every) = (Proportion::NONE, Some(scale.flush_every));
+        }
         pairs.begin_window();
         let step = match state.mode {
             Mode::Enforce(share) => share,
             Mode::Off | Mode::Warn => Share::NONE,
         };
         let attempt = config.above(state.mode).map_or(1, |next| state.attempt(next));
-        let watch =
-            matches!(state.mode, Mode::Enforce(_)).then(|| before.watch(&gates.alarm, &waivers));
+        let first = scale.first_whole(state.window_unix_ms);
+        let live = waivers.iter().filter(|waiver| first < waiver.until);
+        let waived = live.map(|waiver| waiver.client.key()).collect();
         let start = Start {
-            first: scale.first_whole(state.window_unix_ms),
+            tick: scale.tick,
+            first,
             step,
             attempt,
             waivers,
             predicted: before.judged,
-            control_before: before.errors,
+            control_before: before.control(),
         };
         let window = Window::begin(start).expect("waivers are bounded where they are taken");
+        let watch = matches!(state.mode, Mode::Enforce(_))
+            .then(|| before.watch(&gates.alarm, step, scale, &waived));
         Self {
             of: Of::state(state),
             route,
@@ -158,7 +210,9 @@ impl Track {
             pairs,
             before,
             watch,
-            last: BTreeMap::new(),
+            last,
+            known: gates.alarm.clone(),
+            waived,
             alarm: None,
             is_red: false,
         }
@@ -170,7 +224,7 @@ impl Track {
         minute: Minute,
         evidence: Option<&RuleEvidence>,
         dropped: u64,
-        names: &mut Clients,
+        (scale, names): (&Scale, &mut Clients),
     ) {
         let nothing = RuleEvidence::default();
         let evidence = evidence.unwrap_or(&nothing);
@@ -191,58 +245,68 @@ impl Track {
             dropped,
             is_red: std::mem::take(&mut self.is_red),
         });
+        let start_unix_ms = scale.tick.unix_ms(minute);
+        let is_learnt = self.before.until_unix_ms.is_some_and(|until| start_unix_ms < until);
         // What is enforced without a watch is pinned to it, and denials are not what `warn` is like.
-        if taken.is_ok() && self.watch.is_none() && enforced == 0 {
-            self.before.learn(evidence, names);
+        let is_pinned = self.watch.is_none() && enforced > 0;
+        if taken.is_ok() && !is_learnt && !is_pinned {
+            self.before.until_unix_ms = Some(scale.tick.unix_ms(Minute(minute.0 + 1)));
+            self.before.learn(self.of.mode, evidence, names);
         }
     }
 
-    /// Takes up a second, for the alarms.
-    pub(super) fn second(
-        &mut self,
-        start_unix_ms: i64,
-        fresh: &Counts,
-        clients: &[ClientEvidence],
-        names: &mut Clients,
-    ) {
-        // What is late belongs to a tick that is not the newest.
-        while self.last.len() >= OPEN_TICKS && !self.last.contains_key(&start_unix_ms) {
-            self.last.pop_first();
-        }
-        let last = self.last.entry(start_unix_ms).or_default();
-        let mut denied = Vec::with_capacity(clients.len());
-        for one in clients {
-            let counts = one.counts;
-            let objected = counts.denied + counts.would_deny;
-            let (seen, hits) = last.get(&one.client).copied().unwrap_or_default();
-            let (new, new_hits) =
-                (counts.evaluated.saturating_sub(seen), objected.saturating_sub(hits));
-            if new > 0 {
-                last.insert(one.client, (counts.evaluated, objected));
-                let is_watched = one.client.is_identified();
-                if is_watched && (self.watch.is_none() || counts.enforced > 0) {
-                    denied.push((names.name(one.client, &one.tenant), part(new_hits, new)));
-                }
+    /// Takes up what a flush has brought of it, for the alarms.
+    pub(super) fn flushed(&mut self, fresh: &[&FreshEvidence], names: &mut Clients) {
+        let mut counts = Counts::default();
+        // A client that came in two ticks is one all the same.
+        let mut came = BTreeMap::new();
+        for one in fresh {
+            counts.add(&one.counts);
+            for (client, judged) in self.news(one, names) {
+                let known = came.entry(client).or_insert(Proportion::NONE);
+                *known = known.and(judged);
             }
         }
+        let came: Vec<(Name, Proportion)> = came.into_iter().collect();
         let Some(watch) = &mut self.watch else {
-            if fresh.enforced > 0 {
-                return;
-            }
-            for (_, judged) in &denied {
-                self.before.units = self.before.units.and(part(u64::from(judged.hits() > 0), 1));
+            if counts.enforced == 0 {
+                self.before.observe(&came, &self.known, &self.waived);
             }
             return;
         };
-        let alarm = watch.observe(&alarm::Tick {
-            denied: &denied,
-            enforced_5xx: part(fresh.enforced_errors, fresh.enforced - fresh.denied),
-            control_5xx: part(fresh.control_errors, fresh.control()),
+        let alarm = watch.observe(&alarm::Ask {
+            denied: &came,
+            enforced_5xx: part(counts.enforced_errors, counts.enforced - counts.denied),
+            control_5xx: part(counts.control_errors, counts.control()),
         });
         if let Some(alarm) = alarm {
             self.is_red = true;
             self.alarm = Some(alarm);
         }
+    }
+
+    /// What is said of identified clients that was not said before: requests that were judged, or
+    /// those that it was enforced for; hits were objected to.
+    fn news(&mut self, fresh: &FreshEvidence, names: &mut Clients) -> Vec<(Name, Proportion)> {
+        // What is late belongs to a tick that is not the newest.
+        while self.last.len() >= OPEN_TICKS && !self.last.contains_key(&fresh.start_unix_ms) {
+            self.last.pop_first();
+        }
+        let last = self.last.entry(fresh.start_unix_ms).or_default();
+        let is_enforced = self.watch.is_some();
+        let mut news = Vec::with_capacity(fresh.clients.len());
+        for ClientEvidence { client, tenant, counts } in &fresh.clients {
+            let seen = last.insert(*client, *counts).unwrap_or_default();
+            let judged = if is_enforced {
+                since((counts.denied, counts.enforced), (seen.denied, seen.enforced))
+            } else {
+                since((counts.would_deny, counts.evaluated), (seen.would_deny, seen.evaluated))
+            };
+            if judged.total() > 0 && client.is_identified() {
+                news.push((names.name(*client, tenant), judged));
+            }
+        }
+        news
     }
 
     /// Whether requests of `route` are among those that it judges.
@@ -268,10 +332,22 @@ impl Track {
 }
 
 impl Before {
-    /// Adds what was seen in `warn`.
-    fn learn(&mut self, evidence: &RuleEvidence, names: &mut Clients) {
+    /// Adds what was seen in a tick.
+    fn learn(&mut self, mode: Mode, evidence: &RuleEvidence, names: &mut Clients) {
         let counts = evidence.counts;
-        self.errors = self.errors.and(part(counts.control_errors, counts.control()));
+        let step = match mode {
+            Mode::Enforce(share) => share,
+            Mode::Off | Mode::Warn => Share::NONE,
+        };
+        let control = part(counts.control_errors, counts.control());
+        // Where everybody is in the share nobody is left to be the control.
+        if step != Share::ALL && control.total() > 0 {
+            self.take_step(step);
+            self.errors_of_step = self.errors_of_step.and(control);
+        }
+        if step != Share::NONE {
+            return;
+        }
         for one in evidence.clients.iter().filter(|one| one.client.is_identified()) {
             let judged = part(one.counts.would_deny, one.counts.evaluated);
             self.judged = self.judged.and(judged);
@@ -283,14 +359,59 @@ impl Before {
         }
     }
 
-    /// Without the clients that are waived: they are expected to break.
-    fn watch(&self, config: &alarm::Config, waivers: &[Waiver]) -> Watch {
-        let is_waived = |name: &Name| waivers.iter().any(|one| one.client.key() == name.key());
-        let watched = self.by_client.iter().filter(|(name, _)| !is_waived(name));
-        let by_client = watched.map(|(name, judged)| (*name, *judged)).collect();
-        let baseline = alarm::Baseline { clients: self.units, by_client };
-        Watch::new(config.clone(), &baseline)
+    fn take_step(&mut self, step: Share) {
+        if self.step != Some(step.basis_points()) {
+            self.errors = self.control();
+            self.errors_of_step = Proportion::NONE;
+            self.step = Some(step.basis_points());
+        }
     }
+
+    /// Rule 4.
+    fn control(&self) -> Proportion {
+        let Self { errors, errors_of_step, .. } = self;
+        if errors_of_step.total() >= CONTROL_REQUESTS_MIN {
+            *errors_of_step
+        } else {
+            errors.and(*errors_of_step)
+        }
+    }
+
+    /// Adds the clients that came in a flush, in `warn`. Those count that a watch would know.
+    fn observe(
+        &mut self,
+        came: &[(Name, Proportion)],
+        config: &alarm::Config,
+        waived: &BTreeSet<Name>,
+    ) {
+        for (client, judged) in came.iter().filter(|(client, _)| !waived.contains(&client.key())) {
+            let known = self.by_client.get(&client.key());
+            if known.is_some_and(|known| alarm::is_known(config, *known)) {
+                self.units = self.units.and(part(u64::from(judged.hits() > 0), 1));
+            }
+        }
+    }
+
+    fn watch(
+        &self,
+        config: &alarm::Config,
+        step: Share,
+        scale: &Scale,
+        waived: &BTreeSet<Name>,
+    ) -> Watch {
+        let known = self.by_client.iter().filter(|(name, _)| !waived.contains(name));
+        let baseline = alarm::Baseline {
+            clients: self.units,
+            by_client: known.map(|(name, judged)| (*name, *judged)).collect(),
+            control_before: (step == Share::ALL).then(|| self.control()),
+        };
+        Watch::new(config.clone(), scale.flush_every, &baseline)
+    }
+}
+
+/// So many of so many more than there were.
+fn since((hits, total): (u64, u64), (hits_before, total_before): (u64, u64)) -> Proportion {
+    part(hits.saturating_sub(hits_before), total.saturating_sub(total_before))
 }
 
 fn client_minute(one: &ClientEvidence, names: &mut Clients) -> ClientMinute {
@@ -325,3 +446,6 @@ pub(super) fn number(client: Option<ClientKey>) -> u64 {
 
 /// The lanes, in the order in which they are looked at.
 pub(super) const LANES: [Lane; 2] = [Lane::Current, Lane::Next];
+
+#[cfg(test)]
+mod tests;

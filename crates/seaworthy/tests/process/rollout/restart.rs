@@ -16,7 +16,7 @@ use crate::operator::{
 };
 
 /// Waits until a whole tick has passed since `unix_ms`, so that what comes now is counted.
-async fn until_counted_from(unix_ms: i64) {
+pub(super) async fn until_counted_from(unix_ms: i64) {
     let from = u64::try_from(unix_ms).expect("it is after 1970") + 1000;
     until("evidence counts", async || (now_unix_ms() > from).then_some(())).await;
 }

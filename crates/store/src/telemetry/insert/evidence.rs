@@ -90,7 +90,8 @@ fn replace(
         .execute(params![start_ms, rule, lane, run])?;
     let mut insert = transaction.prepare_cached(
         "INSERT INTO evidence_client (start_ms, rule_id, lane, run, client, tenant, evaluated, \
-         would_deny, denied, harm, enforced) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         would_deny, denied, harm, enforced, enforced_errors, control_errors, slow) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?;
     let mut write = |client: &str, tenant: &str, counts: &ClientCounts| {
         insert.execute(params![
@@ -105,6 +106,9 @@ fn replace(
             integer(counts.denied),
             integer(counts.harm),
             integer(counts.enforced),
+            integer(counts.enforced_errors),
+            integer(counts.control_errors),
+            integer(counts.slow),
         ])
     };
     for one in &part.clients {
