@@ -302,6 +302,21 @@ pub fn clip<const N: usize>(text: &str) -> ArrayString<N> {
     text.get(..end).map(|text| ArrayString::from(text).expect("cut to fit")).unwrap_or_default()
 }
 
+/// As [`clip`], with "…" at the end of what was cut: for people, who would take it for the whole.
+pub fn abridge<const N: usize>(text: &str) -> ArrayString<N> {
+    const ELLIPSIS: char = '…';
+    if text.len() <= N {
+        return clip(text);
+    }
+    let mut end = N.saturating_sub(ELLIPSIS.len_utf8());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut short = clip(text.get(..end).unwrap_or_default());
+    short.push(ELLIPSIS);
+    short
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,5 +352,12 @@ mod tests {
     fn clipping_keeps_characters_whole() {
         assert_eq!(clip::<4>("aéé").as_str(), "aé");
         assert_eq!(clip::<4>("ab").as_str(), "ab");
+    }
+
+    #[test]
+    fn what_people_read_says_that_it_was_cut() {
+        for (text, want) in [("abcd", "abcd"), ("abcde", "a…"), ("éééé", "…"), ("", "")] {
+            assert_eq!(abridge::<4>(text).as_str(), want, "{text}");
+        }
     }
 }

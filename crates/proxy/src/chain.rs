@@ -50,8 +50,9 @@ pub(crate) enum Flow {
 #[derive(Debug, Default)]
 pub(crate) struct Judgement {
     pub(crate) verdicts: Verdicts,
-    /// The denial, else the first would-denial, with the rule's place in the chain.
-    pub(crate) first: Option<(usize, Denial)>,
+    /// The denial, where there is one, then the would-denials in the order of the chain, each with
+    /// its rule's place there. At most one of each rule.
+    pub(crate) objections: Vec<(usize, Denial)>,
     decoration: Decoration,
     pub(crate) deadline: Option<Timed>,
     pub(crate) body_max: Option<Sized>,
@@ -225,12 +226,12 @@ fn ask(
             Outcome::Answer(answer) if enforced => return Flow::Answer(answer),
             Outcome::Deny(denial) => {
                 if enforced {
-                    judgement.first = Some((index, denial.clone()));
+                    judgement.objections.insert(0, (index, denial.clone()));
                     // A client that is slow to read its denial must not hold places.
                     judgement.permits.clear();
                     return Flow::Deny(denial);
                 }
-                judgement.first.get_or_insert((index, denial));
+                judgement.objections.push((index, denial));
             }
             _ => {}
         }
@@ -337,10 +338,10 @@ impl Judgement {
         // The bound says it all, whichever version set it.
         let denial = link.current.protection.crossed(bound);
         if enforced {
-            self.first = Some((index, denial.clone()));
+            self.objections.insert(0, (index, denial.clone()));
             return Some(denial);
         }
-        self.first.get_or_insert((index, denial));
+        self.objections.push((index, denial));
         None
     }
 

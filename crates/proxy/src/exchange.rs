@@ -391,7 +391,7 @@ impl<'a> Exchange<'a> {
     fn note(&self, denial: &Denial) {
         let flight = &self.flight;
         flight.failure.set(Some(denial.code));
-        flight.worker.note(Note::gateway(&flight.id, flight.client, &flight.path.borrow(), denial));
+        flight.worker.note(Note::gateway(&flight.id, flight.client, *flight.path.borrow(), denial));
     }
 
     fn problem(&self, denial: &Denial) -> Response<ResponseBody> {

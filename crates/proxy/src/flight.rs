@@ -17,7 +17,7 @@ use seaworthy_policy::record::{
 
 use crate::chain::{Judgement, Sized};
 use crate::connection::shared::Shared;
-use crate::notes::Note;
+use crate::notes::{Asked, Note};
 use crate::off_path::Sample;
 use crate::snapshot::{Chain, ChainId};
 use crate::stats::{Series, WireVersion};
@@ -192,7 +192,7 @@ impl Flight {
         {
             worker.learned(shape);
         }
-        let reason = judgement.first.as_ref().map(|(_, denial)| denial.code);
+        let reason = judgement.objections.first().map(|(_, denial)| denial.code);
         for link in chain.links() {
             let verdict = judgement.verdicts.get(link.position);
             if verdict == Verdict::NotJudged {
@@ -203,11 +203,11 @@ impl Flight {
                 worker.shard.harm(link.rule);
             }
         }
-        if let Some((link, denial)) = &judgement.first {
+        for (link, denial) in &judgement.objections {
             let link = chain.link(*link);
             let denied = judgement.verdicts.get(link.position) == Verdict::Deny;
-            let path = self.path.borrow();
-            worker.note(Note::rule(&self.id, self.client, &path, link, (denial, denied)));
+            let asked = Asked { path: *self.path.borrow(), route: chain.route() };
+            worker.note(Note::rule(&self.id, self.client, asked, link, (denial, denied)));
         }
         let duration = now.since(self.started);
         let waited = match (self.asked_at.get(), self.answered_at.get()) {

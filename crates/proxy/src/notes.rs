@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrayvec::ArrayString;
 use seaworthy_policy::client::{Client, ClientKey};
 use seaworthy_policy::problem::{Code, Denial};
-use seaworthy_policy::record::{PathText, RequestId, RuleId, Tenant, clip};
+use seaworthy_policy::record::{PathText, RequestId, RouteId, RuleId, Tenant, abridge};
 
 use crate::findings::Objection;
 use crate::snapshot::Link;
@@ -20,6 +20,7 @@ pub struct Note {
     pub client: ClientKey,
     pub tenant: Tenant,
     pub path: PathText,
+    pub route: RouteId,
     pub code: Code,
     /// What the client is not told.
     pub internal: ArrayString<160>,
@@ -37,32 +38,41 @@ pub enum NoteSource {
     Gateway,
 }
 
+/// What a request asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) path: PathText,
+    /// The operation of the service, else the config's route.
+    pub(crate) route: RouteId,
+}
+
 impl Note {
     pub(crate) fn rule(
         request: &RequestId,
         client: Client,
-        path: &PathText,
+        asked: Asked,
         link: &Link,
         (denial, denied): (&Denial, bool),
     ) -> Self {
         let name = Arc::clone(&link.rule_name);
         let source = NoteSource::Rule { id: link.rule, name, denied };
-        Self::new(request, client, path, denial, source)
+        Self::new(request, client, asked, denial, source)
     }
 
     pub(crate) fn gateway(
         request: &RequestId,
         client: Client,
-        path: &PathText,
+        path: PathText,
         denial: &Denial,
     ) -> Self {
-        Self::new(request, client, path, denial, NoteSource::Gateway)
+        let asked = Asked { path, route: RouteId(0) };
+        Self::new(request, client, asked, denial, NoteSource::Gateway)
     }
 
     fn new(
         request: &RequestId,
         client: Client,
-        path: &PathText,
+        asked: Asked,
         denial: &Denial,
         source: NoteSource,
     ) -> Self {
@@ -71,9 +81,10 @@ impl Note {
             request: *request,
             client: client.key,
             tenant: client.tenant,
-            path: *path,
+            path: asked.path,
+            route: asked.route,
             code: denial.code,
-            internal: clip(internal),
+            internal: abridge(internal),
             source,
             objection: Objection::of(denial),
         }

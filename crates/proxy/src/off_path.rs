@@ -30,7 +30,7 @@ use seaworthy_policy::record::{RequestRecord, RouteId, Verdict};
 use seaworthy_policy::target::Target;
 
 use crate::gateway::Evidence;
-use crate::notes::Note;
+use crate::notes::{Asked, Note};
 use crate::snapshot::Link;
 use crate::stats::Shard;
 
@@ -303,7 +303,8 @@ impl Judge {
     }
 
     fn note(&mut self, client: &Client, record: &RequestRecord, link: &Link, denial: &Denial) {
-        let note = Note::rule(&record.id, *client, &record.path, link, (denial, false));
+        let asked = Asked { path: record.path, route: record.route };
+        let note = Note::rule(&record.id, *client, asked, link, (denial, false));
         if self.notes.push(note).is_err() {
             self.shard.notes_dropped.add(1);
         }

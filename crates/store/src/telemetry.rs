@@ -23,6 +23,7 @@ mod health;
 mod histogram;
 mod inbox;
 mod insert;
+mod objections;
 mod observations;
 mod requests;
 mod retention;
@@ -53,6 +54,7 @@ pub use self::evidence::{StoredEvidence, StoredPair};
 pub use self::health::StoreHealth;
 pub use self::histogram::{LATENCY_BOUNDS_US, LATENCY_BUCKETS, LatencyHistogram};
 use self::inbox::{Answer, Inbox, Work};
+pub use self::objections::{OBJECTIONS_MAX, Objection};
 pub use self::requests::{
     FilterError, Page, PageKey, PageLimit, RequestFilter, RequestRow, StatusFilter, VerdictFilter,
 };

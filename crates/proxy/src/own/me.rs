@@ -22,6 +22,7 @@ struct Mine {
 struct Found {
     rule: String,
     code: &'static str,
+    /// Of the last such request.
     path: String,
     count: u64,
     /// Unix time in milliseconds.
@@ -36,8 +37,14 @@ struct Found {
 #[derive(Serialize)]
 struct Place {
     at: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    keyword: String,
     detail: String,
 }
+
+/// To a client that presents nothing.
+const UNIDENTIFIED: &str = "This page shows a client its own requests: ask with the token, key or \
+                            cookie that they carry.";
 
 pub(super) fn answer(
     findings: &Findings,
@@ -45,7 +52,7 @@ pub(super) fn answer(
     rendering: Rendering,
 ) -> Result<String, Denial> {
     if !client.is_identified() {
-        return Err(Denial::new(Code::ClientUnidentified, "").challenge("Bearer"));
+        return Err(Denial::new(Code::ClientUnidentified, UNIDENTIFIED).challenge("Bearer"));
     }
     let would_deny = findings.of(client).iter().map(found).collect();
     let mine = Mine { client: client.to_string(), would_deny };
@@ -74,7 +81,11 @@ fn found(finding: &Finding) -> Found {
         detail: text.to_owned(),
         remedy: entry.remedy,
         errors: places
-            .map(|(at, detail)| Place { at: at.to_string(), detail: detail.to_string() })
+            .map(|place| Place {
+                at: place.at.to_string(),
+                keyword: place.keyword.to_string(),
+                detail: place.detail.to_string(),
+            })
             .collect(),
     }
 }

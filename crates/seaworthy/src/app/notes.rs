@@ -38,11 +38,13 @@ struct Tally {
 }
 
 impl NoteLog {
-    /// Writes `note`, or counts it. `minute` is Unix time.
-    pub(crate) fn write(&mut self, note: &Note, minute: i64) {
-        if let Some(left_out) = self.admit(source(note), minute) {
+    /// Writes `note`, or counts it; returns whether it was written. `minute` is Unix time.
+    pub(crate) fn write(&mut self, note: &Note, minute: i64) -> bool {
+        let admitted = self.admit(source(note), minute);
+        if let Some(left_out) = admitted {
             emit(note, left_out);
         }
+        admitted.is_some()
     }
 
     /// Whether the next note of `source` is written, and how many were left out before it.
@@ -78,12 +80,14 @@ fn emit(note: &Note, left_out: u64) {
     let (code, detail) = (note.code.name(), note.internal.as_str());
     let (request, client) = (note.request.as_str(), note.client);
     let (tenant, path) = (note.tenant.as_str(), note.path.as_str());
+    let places = note.objection.places();
+    let at = (!places.is_empty()).then_some(places.as_str());
     match &note.source {
         NoteSource::Rule { name, denied: true, .. } => tracing::info!(
-            rule = %name, code, detail, request, %client, tenant, path, left_out, "denied"
+            rule = %name, code, detail, at, request, %client, tenant, path, left_out, "denied"
         ),
         NoteSource::Rule { name, denied: false, .. } => tracing::info!(
-            rule = %name, code, detail, request, %client, tenant, path, left_out, "would deny"
+            rule = %name, code, detail, at, request, %client, tenant, path, left_out, "would deny"
         ),
         NoteSource::Gateway => tracing::warn!(
             code, detail, request, %client, tenant, path, left_out, "request failed"

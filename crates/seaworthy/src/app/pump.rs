@@ -13,7 +13,7 @@ use seaworthy_console::live::{GatewayView, LiveView, LiveWindow, RuleView, Upstr
 use seaworthy_policy::registry::REGISTRY;
 use seaworthy_proxy::metrics::GatewayMetrics;
 use seaworthy_proxy::{Clock, Evidence, Finding, Findings, Note, NoteSource, Publisher};
-use seaworthy_store::telemetry::{Aggregator, Telemetry};
+use seaworthy_store::telemetry::{Aggregator, Objection, Telemetry};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -210,7 +210,11 @@ impl Task {
                 self.aggregator.observe_shape(&shape, now_unix_ms);
             }
             while let Ok(note) = evidence.notes.pop() {
-                self.notes.write(&note, now_unix_ms / 60_000);
+                if self.notes.write(&note, now_unix_ms / 60_000)
+                    && let Some(objection) = objection(&note, now_unix_ms)
+                {
+                    self.aggregator.observe_objection(objection);
+                }
                 if let Some(finding) = finding(&note, now_unix_ms) {
                     self.findings.add(note.client, finding);
                 }
@@ -278,6 +282,19 @@ impl Task {
     }
 }
 
+/// What is kept of a note for whoever has the request explained.
+fn objection(note: &Note, now_unix_ms: i64) -> Option<Objection> {
+    let NoteSource::Rule { name, .. } = &note.source else { return None };
+    Some(Objection {
+        time_unix_ms: now_unix_ms,
+        request: note.request.to_string(),
+        rule: name.to_string(),
+        code: note.code.name().to_owned(),
+        detail: note.internal.to_string(),
+        places: note.objection.places(),
+    })
+}
+
 /// What a client may be shown of a note: its own request that a rule would have denied.
 fn finding(note: &Note, now_unix_ms: i64) -> Option<Finding> {
     match &note.source {
@@ -285,6 +302,7 @@ fn finding(note: &Note, now_unix_ms: i64) -> Option<Finding> {
             Some(Finding {
                 rule: Arc::clone(name),
                 code: note.code,
+                route: note.route,
                 path: note.path,
                 objection: note.objection.clone(),
                 count: 1,

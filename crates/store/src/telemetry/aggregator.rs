@@ -28,6 +28,7 @@ use seaworthy_policy::record::{RequestRecord, Tenant};
 
 use super::batch::{Batch, Minute, Rollup, RollupKey};
 use super::config::TelemetryConfig;
+use super::objections::{Objection, Objections};
 use super::sampler::Sampler;
 use super::shapes::Shapes;
 use super::ticks::{FreshEvidence, Ticks};
@@ -53,6 +54,7 @@ pub struct Aggregator {
     ticks: Ticks,
     sampler: Sampler,
     shapes: Shapes,
+    objections: Objections,
     flushed_unix_ms: i64,
 }
 
@@ -72,6 +74,7 @@ impl Aggregator {
             ticks: Ticks::new(names, millis(config.tick)),
             sampler: Sampler::new(config, seed),
             shapes: Shapes::default(),
+            objections: Objections::default(),
             flushed_unix_ms: now_unix_ms,
         }
     }
@@ -88,11 +91,17 @@ impl Aggregator {
         self.shapes.observe(shape, now_unix_ms);
     }
 
+    /// Keeps why a rule spoke against a request, for `requests --explain` alone.
+    pub fn observe_objection(&mut self, objection: Objection) {
+        self.objections.observe(objection);
+    }
+
     /// Hands over what came since the last flush. `records_dropped` is how many records the
     /// ring had no room for in that time.
     pub fn flush(&mut self, now_unix_ms: i64, records_dropped: u64) -> Batch {
         let shapes = std::mem::take(&mut self.shapes);
-        let mut batch = Batch { shapes, ..Batch::default() };
+        let objections = std::mem::take(&mut self.objections);
+        let mut batch = Batch { shapes, objections, ..Batch::default() };
         for open in &mut self.minutes {
             open.drain(&mut batch);
         }

@@ -14,6 +14,7 @@ use seaworthy_policy::record::{MethodLabel, RequestRecord, RouteId, RuleId, Tena
 
 use super::consumer_counts::{CONSUMERS_MAX, Consumers};
 use super::histogram::LatencyHistogram;
+use super::objections::Objections;
 use super::shapes::Shapes;
 
 /// Counts and rows, from [`Aggregator::flush`](super::Aggregator::flush) to
@@ -31,6 +32,7 @@ pub struct Batch {
     pub(super) dropped: BTreeMap<Minute, u64>,
     pub(super) rows: Vec<SampledRow>,
     pub(super) shapes: Shapes,
+    pub(super) objections: Objections,
 }
 
 /// Whole minutes since the Unix epoch.
@@ -141,6 +143,7 @@ impl Batch {
             && self.dropped.is_empty()
             && self.rows.is_empty()
             && self.shapes.is_empty()
+            && self.objections.is_empty()
     }
 
     pub(super) fn note_dropped(&mut self, minute: Minute, records: u64) {
@@ -204,6 +207,7 @@ impl Batch {
             self.note_dropped(minute, records);
         }
         self.shapes.absorb(newer.shapes);
+        self.objections.absorb(newer.objections);
         self.rows.extend(newer.rows);
         let excess = self.rows.len().saturating_sub(bounds.rows);
         self.rows.drain(..excess);

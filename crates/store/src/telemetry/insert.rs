@@ -40,6 +40,7 @@ pub(super) fn write(
         write_dropped(&transaction, batch)?;
         write_rows(&transaction, batch, names, ids)?;
         batch.shapes.write(&transaction)?;
+        batch.objections.write(&transaction)?;
         transaction.commit()
     });
     if written.is_err() {

@@ -1,7 +1,7 @@
 //! What is deleted when: first by age, then by size, in steps short enough that a flush between
 //! two of them does not wait.
 //!
-//! 1. Request rows older than `retention` go, then rollups older than `rollup_retention`, then
+//! 1. Request rows older than `retention` go, and what rules said of them, then rollups older than `rollup_retention`, then
 //!    the days of clients that are as old, with the clients that were not seen since, and shapes
 //!    that were not seen for as long. Evidence is as old as the rollups.
 //! 2. While the live pages take more than `size_max`, the oldest request rows go; when there
@@ -16,7 +16,7 @@ use seaworthy_policy::quantity::{ByteSize, Period};
 use super::batch::Minute;
 use super::config::TelemetryConfig;
 use super::consumer_counts::Day;
-use super::shapes;
+use super::{objections, shapes};
 
 /// Rows that one step deletes, give or take the rest of a minute: a few milliseconds.
 const STEP_ROWS: u32 = 2000;
@@ -60,6 +60,9 @@ impl Retention {
         let minutes_until = now_unix_ms.saturating_sub(millis(self.rollups));
         let mut deleted = delete_rows(&transaction, rows_until)?;
         if deleted == 0 {
+            deleted = objections::delete(&transaction, rows_until, STEP_ROWS)?;
+        }
+        if deleted == 0 {
             deleted = delete_minutes(&transaction, Minute::of_unix_ms(minutes_until))?;
         }
         if deleted == 0 {
@@ -72,6 +75,9 @@ impl Retention {
         let pages = Pages::of(&transaction)?;
         if deleted == 0 && pages.live_bytes() > i64::try_from(self.size_max.0).unwrap_or(i64::MAX) {
             deleted = delete_rows(&transaction, i64::MAX)?;
+            if deleted == 0 {
+                deleted = objections::delete(&transaction, i64::MAX, STEP_ROWS)?;
+            }
             if deleted == 0 {
                 deleted = delete_oldest(&transaction)?;
             }

@@ -8,7 +8,9 @@
 //!    installation's key.
 //! 3. Why the version was in that mode is in the entry that put it there, which may be an older one:
 //!    a hold, a release and an approval move nothing.
-//! 4. What is not known is said: a request that was not kept, a key that is not here, a mode that
+//! 4. What exactly it objected to is known where the log was told of it: of each rule the first ten
+//!    requests a minute.
+//! 5. What is not known is said: a request that was not kept, a key that is not here, a mode that
 //!    the file has pinned at another time.
 
 use std::path::Path;
@@ -19,7 +21,7 @@ use seaworthy_policy::registry::InstallKey;
 use seaworthy_policy::rollout::Standing;
 use seaworthy_store::StoreError;
 use seaworthy_store::ledger::LedgerReader;
-use seaworthy_store::telemetry::{RequestRow, TelemetryReader};
+use seaworthy_store::telemetry::{Objection, RequestRow, TelemetryReader};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -51,6 +53,8 @@ struct Explained {
 struct Spoke {
     rule: String,
     said: &'static str,
+    /// What it objected to, where that was kept.
+    objection: Option<Objected>,
     /// From 0 to 9999, in basis points; `None` where the client has no identity, or the key is not
     /// here.
     bucket: Option<u16>,
@@ -60,6 +64,15 @@ struct Spoke {
     now: Option<Now>,
     /// The sentences.
     why: Vec<String>,
+}
+
+/// What a rule objected to in the request, as the log has it.
+#[derive(Debug, Serialize)]
+struct Objected {
+    code: String,
+    detail: String,
+    /// Where the request is at fault, without what it says there; empty where no place is named.
+    at: String,
 }
 
 /// The version that judged, as the audit log has it.
@@ -106,8 +119,8 @@ pub(super) fn run(
     paper: Paper,
 ) -> Result<Answer, Failure> {
     let dir = &config.store.dir;
-    let found = TelemetryReader::open_read_only(dir)
-        .and_then(|reader| reader.request(id))
+    let (found, objections) = TelemetryReader::open_read_only(dir)
+        .and_then(|reader| Ok((reader.request(id)?, reader.objections(id)?)))
         .map_err(super::failure)?;
     let Some(request) = found else { return Err(not_kept(id)) };
     let ledger = open_ledger(dir)?;
@@ -126,7 +139,10 @@ pub(super) fn run(
                 None => History::default(),
             };
             let setting = operator::setting(config, rule);
-            rules.push(spoke(rule, said, &request, setting, history, place));
+            let mut spoke = spoke(rule, said, &request, setting, history, place);
+            let objection = objections.iter().find(|objection| objection.rule == *rule);
+            spoke.object(objection);
+            rules.push(spoke);
         }
     }
     let explained = Explained { request, rules };
@@ -412,7 +428,33 @@ fn spoke(
         };
         why.push(format!("now: {}, version {}{beside}", now.mode, now.version));
     }
-    Spoke { rule: rule.to_owned(), said, bucket: place.bucket(), then: history.then, now, why }
+    let (rule, bucket) = (rule.to_owned(), place.bucket());
+    Spoke { rule, said, objection: None, bucket, then: history.then, now, why }
+}
+
+impl Spoke {
+    /// Adds what the rule objected to, behind the sentence that says that it did.
+    fn object(&mut self, objection: Option<&Objection>) {
+        let sentence = match objection {
+            Some(Objection { detail, places, .. }) if places.is_empty() => {
+                format!("what it objected to: {detail}")
+            }
+            Some(Objection { detail, places, .. }) => {
+                format!("what it objected to: {detail}: {places}")
+            }
+            None => {
+                "what it objected to was not kept: of each rule, that is kept of the first ten \
+                     requests a minute and of few above"
+                    .to_owned()
+            }
+        };
+        self.why.insert(1, sentence);
+        self.objection = objection.map(|Objection { code, detail, places, .. }| Objected {
+            code: code.clone(),
+            detail: detail.clone(),
+            at: places.clone(),
+        });
+    }
 }
 
 impl History {
@@ -573,6 +615,38 @@ mod tests {
         let pinned = explain(CLIENT, then("warn"), ModeSetting::ENFORCE);
         assert!(pinned[1].starts_with("the file pins it to enforce"), "{pinned:?}");
         assert!(pinned[2].contains("is in the share of 100%"), "{pinned:?}");
+    }
+
+    #[test]
+    fn what_a_rule_objected_to_stands_behind_that_it_did() {
+        let request = row(CLIENT, &[], &["csrf"]);
+        let explain = |objection: Option<&Objection>| {
+            let place = Place::NoKey;
+            let auto = Some(ModeSetting::Auto);
+            let mut spoke = spoke("csrf", "would deny", &request, auto, History::default(), place);
+            spoke.object(objection);
+            (spoke.why.swap_remove(1), spoke.objection.map(|objected| objected.at))
+        };
+        let mut objection = Objection {
+            time_unix_ms: 1,
+            request: request.id.clone(),
+            rule: "csrf".to_owned(),
+            code: "schema-mismatch".to_owned(),
+            detail: "2 parts of the request are not as documented".to_owned(),
+            places: "/text maxLength, query:limit type".to_owned(),
+        };
+        let (said, at) = explain(Some(&objection));
+        assert_eq!(
+            said,
+            "what it objected to: 2 parts of the request are not as documented: /text maxLength, \
+             query:limit type"
+        );
+        assert_eq!(at.as_deref(), Some("/text maxLength, query:limit type"));
+        objection.places.clear();
+        assert!(explain(Some(&objection)).0.ends_with(" are not as documented"));
+        let (said, at) = explain(None);
+        assert!(said.starts_with("what it objected to was not kept: "), "{said}");
+        assert_eq!(at, None);
     }
 
     #[test]

@@ -115,3 +115,57 @@ async fn a_request_is_explained_by_the_version_that_judged_it_and_the_entry_that
     );
     desk.end().await;
 }
+
+const DOCUMENT: &str = "\
+openapi: 3.1.0
+paths:
+  /api/complaints:
+    post:
+      requestBody:
+        content:
+          application/json:
+            schema: { properties: { title: { maxLength: 3 }, tags: { type: array } } }
+";
+
+/// A rule that reads bodies says where it objects: in the log, and to whoever asks of the request. So
+/// does each of two that object to the same one; and nobody is shown what was sent.
+#[tokio::test]
+async fn each_rule_says_where_in_the_request_it_objects() {
+    const RULE: &str = "request_schema@POST /api/complaints";
+    let desk = Desk::start("").await;
+    fs::write(desk.path("openapi.yaml"), DOCUMENT).unwrap();
+    let config = "[protect.request_schema]\nopenapi = \"openapi.yaml\"\n";
+    fs::write(desk.path("seaworthy.toml"), config).unwrap();
+    until("the document has rules", async || {
+        let status = desk.rules(&["rollout", "status", RULE, "--json"]).output.status;
+        (status.code() == Some(0)).then_some(())
+    })
+    .await;
+    let body = r#"{"title":"hunter2","tags":"hunter2"}"#;
+    let request = format!(
+        "POST /api/complaints HTTP/1.1\r\nHost: a.example\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nSec-Fetch-Site: cross-site\r\nCookie: session=abc\r\n\r\n{body}",
+        body.len()
+    );
+    let reply = exchange(desk.gateway().traffic, request.as_bytes(), 1).await;
+    let id = reply.text.lines().find_map(|line| line.strip_prefix("x-request-id: "));
+    let id = id.expect("every answer has one");
+
+    let line = desk.gateway().process.logs("rule", RULE).await;
+    assert_eq!((&line["request"], &line["message"]), (&id.into(), &"would deny".into()), "{line}");
+    assert_eq!(line["at"], "/tags type, /title maxLength", "{line}");
+    assert!(!line.to_string().contains("hunter2"), "{line}");
+    desk.gateway().process.logs("rule", "csrf").await;
+
+    let (said, _) = desk.explained(id).await;
+    let words = "what it objected to: 2 parts of the request are not as documented: /tags type, \
+                 /title maxLength\n";
+    assert!(said.contains(words) && !said.contains("hunter2"), "{said}");
+    let json = desk.ran(&["requests", "--explain", id, "--json"]).json(0);
+    let rules = json["rules"].as_array().expect("a list").iter();
+    let codes = rules.map(|rule| (rule["rule"].as_str(), rule["objection"]["code"].as_str()));
+    let codes: std::collections::BTreeMap<_, _> = codes.collect();
+    assert_eq!(codes[&Some(RULE)], Some("schema-mismatch"), "{json}");
+    assert_eq!(codes[&Some("csrf")], Some("csrf-cross-site"), "{json}");
+    desk.end().await;
+}
