@@ -19,7 +19,7 @@ use crate::mode::ModeSetting;
 use crate::problem::{Code, Denial, FieldError};
 use crate::protection::{Effects, Outcome, Protection, Request, Rewrite};
 use crate::registry::{BuildError, Entry, settings_of};
-use crate::vocabulary::{FieldSet, Fields, Invalid, Refusal};
+use crate::vocabulary::{FieldSet, Fields, Invalid, Reason, Refusal};
 
 pub use crate::vocabulary::Config;
 
@@ -132,13 +132,18 @@ fn denial(refusal: &Refusal) -> Denial {
 
 fn mismatch(invalid: &Invalid) -> Denial {
     let count = invalid.inputs.len() + invalid.omitted;
-    let detail = match count {
-        1 => "one value is none that this service knows".to_owned(),
-        count => format!("{count} values are none that this service knows"),
+    let are_words = invalid.inputs.iter().all(|fault| fault.reason == Reason::UnknownValue);
+    let detail = match (count, are_words) {
+        (1, true) => "one value is none that this service knows".to_owned(),
+        (count, true) => format!("{count} values are none that this service knows"),
+        (1, false) => "one part of the request is not as this service takes it".to_owned(),
+        (count, false) => {
+            format!("{count} parts of the request are not as this service takes them")
+        }
     };
     let mut denial = Denial::new(Code::VocabularyMismatch, detail);
     for fault in invalid.inputs.iter().take(ERRORS_MAX) {
-        let mut detail = format!("{:?}: {}", fault.input, fault.reason);
+        let mut detail = fault.to_string();
         for (index, value) in invalid.suggestions.of(&fault.input).iter().enumerate() {
             let before = if index == 0 { "; did you mean " } else { " or " };
             write!(detail, "{before}{value:?}").expect("a String takes every write");
@@ -230,7 +235,7 @@ mod tests {
         let body = br#"{"focus": {"Series A": 0.6, "sead": 0.4}, "stage": 7}"#;
         let sample = Sample::new("POST", "/companies", &[JSON]).with_body(body);
         let denial = sample.denial(&*build(&ENTRY, FIELDS));
-        assert_eq!(denial.detail, "2 values are none that this service knows");
+        assert_eq!(denial.detail, "2 parts of the request are not as this service takes them");
         let told: Vec<_> = denial
             .errors
             .iter()
@@ -240,7 +245,7 @@ mod tests {
             told,
             [
                 "/focus/sead unknown-value: \"sead\": is none of the values; did you mean \"seed\"?",
-                "/stage wrong-type: \"7\": expected a string, not a number",
+                "/stage wrong-type: 7: expected a string, not a number",
             ]
         );
     }

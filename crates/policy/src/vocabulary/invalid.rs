@@ -92,12 +92,20 @@ impl Serialize for InvalidInput {
     }
 }
 
+/// What was sent, and why it means nothing. A word has quotes around it; what is no word is shown
+/// as it stands in the request.
 impl fmt::Display for InvalidInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at, input, reason } = self;
+        let Self { input, reason, .. } = self;
         match reason {
-            Reason::SumOff { .. } => write!(f, "{at}: {reason}"),
-            _ => write!(f, "{at}: \"{input}\" {reason}"),
+            Reason::SumOff { .. } => write!(f, "{reason}"),
+            Reason::UnknownValue | Reason::CannotMerge | Reason::DuplicateKey
+                if !input.starts_with('"') =>
+            {
+                write!(f, "\"{input}\": {reason}")
+            }
+            _ if input.is_empty() => write!(f, "\"\": {reason}"),
+            _ => write!(f, "{input}: {reason}"),
         }
     }
 }
@@ -162,6 +170,22 @@ mod tests {
         assert_eq!(shown(&"x".repeat(60)), "x".repeat(60));
         assert_eq!(shown(&"x".repeat(61)), "x".repeat(60) + "…");
         assert_eq!(shown(&"\u{0}".repeat(10_000_000)), "\\0".repeat(60) + "…");
+    }
+
+    #[test]
+    fn a_word_is_told_in_quotes_and_what_is_none_as_it_was_sent() {
+        let missing = || Reason::MissingMember("weight".to_owned());
+        let wrong = || Reason::WrongType { expected: "a string", found: "a number" };
+        for (input, reason, want) in [
+            ("sead", Reason::UnknownValue, "\"sead\": is none of the values"),
+            ("5", wrong(), "5: expected a string, not a number"),
+            ("{\"key\":\"a\"}", missing(), "{\"key\":\"a\"}: has no member \"weight\""),
+            ("\"\"", Reason::Empty, "\"\": is empty"),
+            ("", Reason::Empty, "\"\": is empty"),
+            ("NaN", Reason::NotFinite, "NaN: is not a finite number"),
+        ] {
+            assert_eq!(InvalidInput::new(String::new(), input, reason).to_string(), want);
+        }
     }
 
     #[test]
