@@ -122,6 +122,8 @@ enum Layout {
     Plain { signature: HeaderName, timestamp: Option<HeaderName> },
 }
 
+const DAY_S: u64 = 24 * 60 * 60;
+
 /// What a request says of its signature.
 struct Claim<'a> {
     /// The field that has the signature.
@@ -129,6 +131,8 @@ struct Claim<'a> {
     /// What is signed before the body, its parts being joined by dots.
     prefix: Vec<&'a [u8]>,
     timestamp: Option<&'a [u8]>,
+    /// The field that has the timestamp, where one has.
+    timed_by: &'a str,
     signatures: Vec<Vec<u8>>,
 }
 
@@ -257,11 +261,12 @@ impl Signature {
         match &self.layout {
             Layout::Standard => {
                 let id = one(headers, "webhook-id")?;
-                let timestamp = one(headers, "webhook-timestamp")?;
+                let timed_by = "webhook-timestamp";
+                let timestamp = one(headers, timed_by)?;
                 let field = "webhook-signature";
                 let signatures = standard_signatures(one(headers, field)?);
                 let prefix = vec![id, timestamp];
-                Ok(Claim { field, prefix, timestamp: Some(timestamp), signatures })
+                Ok(Claim { field, prefix, timestamp: Some(timestamp), timed_by, signatures })
             }
             Layout::Stripe => {
                 let field = "stripe-signature";
@@ -281,18 +286,21 @@ impl Signature {
                 let Some(timestamp) = timestamp else {
                     return Err(invalid(field, "it has no timestamp (t=)"));
                 };
-                Ok(Claim { field, prefix: vec![timestamp], timestamp: Some(timestamp), signatures })
+                let (prefix, timestamp) = (vec![timestamp], Some(timestamp));
+                Ok(Claim { field, prefix, timestamp, timed_by: field, signatures })
             }
             Layout::Plain { signature, timestamp } => {
                 let field = signature.as_str();
+                let timed_by = timestamp.as_ref().map_or(field, HeaderName::as_str);
                 let timestamp = match timestamp {
-                    Some(name) => Some(one(headers, name.as_str())?),
+                    Some(_) => Some(one(headers, timed_by)?),
                     None => None,
                 };
                 let text = one(headers, field)?;
                 let signatures =
                     text.strip_prefix(b"sha256=").and_then(unhex).into_iter().collect();
-                Ok(Claim { field, prefix: timestamp.into_iter().collect(), timestamp, signatures })
+                let prefix = timestamp.into_iter().collect();
+                Ok(Claim { field, prefix, timestamp, timed_by, signatures })
             }
         }
     }
@@ -300,16 +308,18 @@ impl Signature {
     fn in_time(&self, claim: &Claim<'_>, now_unix_s: u64) -> Result<(), Denial> {
         let Some(text) = claim.timestamp else { return Ok(()) };
         let Some(timestamp) = unix_seconds(text) else {
-            return Err(invalid(claim.field, "its timestamp is not Unix time in seconds"));
+            return Err(invalid(claim.timed_by, "its timestamp is not Unix time in seconds"));
         };
         let off = timestamp.abs_diff(now_unix_s);
         if off > self.tolerance.as_secs() {
             let when = if timestamp < now_unix_s { "ago" } else { "from now" };
             let tolerance = self.tolerance.as_secs();
-            let detail = format!("it was signed {off} s {when}; {tolerance} s are accepted");
+            // Of what is no time of a clock that goes wrong, the seconds say nothing.
+            let off = if off > DAY_S { "more than a day".to_owned() } else { format!("{off} s") };
+            let detail = format!("it was signed {off} {when}; {tolerance} s are accepted");
             let mut denial =
                 Denial::new(Code::SignatureExpired, detail.clone()).challenge(CHALLENGE);
-            denial.errors = vec![FieldError::new(format!("header:{}", claim.field), detail)];
+            denial.errors = vec![FieldError::new(format!("header:{}", claim.timed_by), detail)];
             return Err(denial);
         }
         Ok(())
@@ -569,6 +579,32 @@ mod tests {
             if let Some(token) = effects.token {
                 stripe_rule.settled(token, true);
             }
+        }
+    }
+
+    #[test]
+    fn a_fault_of_the_timestamp_names_its_field() {
+        let standard_rule = rule("format = \"standard\"").unwrap();
+        let timed = |at: &str| -> (String, String) {
+            let [id, _, signature] = standard(OLD, "msg_1", NOW);
+            let fields = [
+                (id.0.as_str(), id.1.as_str()),
+                ("webhook-timestamp", at),
+                (signature.0.as_str(), signature.1.as_str()),
+            ];
+            let sample = Sample::new("POST", "/", &fields).with_body(BODY);
+            let denial = sample.denial(&*standard_rule);
+            (denial.errors[0].at.clone(), denial.errors[0].detail.clone())
+        };
+        for (at, want) in [
+            ("soon", "its timestamp is not Unix time in seconds".to_owned()),
+            ("12", "it was signed more than a day ago; 300 s are accepted".to_owned()),
+            (
+                &(NOW + 301).to_string(),
+                "it was signed 301 s from now; 300 s are accepted".to_owned(),
+            ),
+        ] {
+            assert_eq!(timed(at), ("header:webhook-timestamp".to_owned(), want), "{at}");
         }
     }
 
