@@ -46,17 +46,51 @@ pub fn protections() -> String {
         )
         .expect("a string takes everything");
         let settings = (entry.settings)(&defaults);
+        let keys = keys(entry.name);
+        if keys.is_empty() {
+            page.push_str("\nIt has no settings but its mode.\n");
+            continue;
+        }
         page.push_str("\n| setting | default |\n|---|---|\n");
-        for (key, value) in settings.as_object().into_iter().flatten() {
-            writeln!(page, "| `{key}` | `{value}` |").expect("a string takes everything");
+        for key in keys {
+            let default =
+                settings.get(&key).map_or_else(|| "none".to_owned(), |value| format!("`{value}`"));
+            writeln!(page, "| `{key}` | {default} |").expect("a string takes everything");
         }
     }
     page
 }
 
+/// The keys that the section of the protection `name` takes beside its mode, those without a
+/// default among them. Whoever reads the section knows them: a key that is none is told of with all
+/// that are.
+fn keys(name: &str) -> Vec<String> {
+    let unknown = toml::from_str::<Protect>(&format!("[{name}]\n\"?\" = 0"));
+    let told = unknown.expect_err("`?` is no key").message().to_owned();
+    let (_, known) = told.split_once("expected ").expect("it says what is a key");
+    let mut keys: Vec<_> = known.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    keys.retain(|key| key != "mode");
+    keys.sort_unstable();
+    keys
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_key_is_in_the_manual() {
+        assert_eq!(keys("access"), ["api_keys", "jwt", "matrix"]);
+        assert_eq!(keys("request_schema"), ["body", "openapi", "unknown_query", "unknown_routes"]);
+        assert!(keys("body_syntax").is_empty());
+        // A section that is flattened would tell of none.
+        for entry in REGISTRY {
+            let settings = (entry.settings)(&Protect::default());
+            for key in settings.as_object().into_iter().flatten().map(|(key, _)| key) {
+                assert!(keys(entry.name).contains(key), "{}: {key}", entry.name);
+            }
+        }
+    }
 
     #[test]
     fn the_manual_says_what_the_code_says() {
