@@ -17,8 +17,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::protections::ip_filter::Network;
 use crate::quantity::serde_as_text;
 
-/// The `User-Agent` of a request: its printable ASCII, cut at 64 characters; empty where there
-/// is none.
+/// The `User-Agent` of a request: its printable ASCII; of more than 64 characters the first 61 and
+/// "…". Empty where there is none.
 pub type Agent = ArrayString<64>;
 
 /// `[consumers]` of the config.
@@ -64,8 +64,8 @@ pub enum AgentPatternError {
     Length(usize),
 }
 
-/// One less than an [`Agent`] keeps, so that a cut User-Agent is never taken for a whole one.
-const PATTERN_MAX: usize = 63;
+/// What an [`Agent`] keeps of a longer one, beside the "…" that ends it.
+const PATTERN_MAX: usize = 61;
 
 impl FromStr for AgentPattern {
     type Err = AgentPatternError;
@@ -180,14 +180,24 @@ pub fn agent(headers: &HeaderMap) -> Agent {
     {
         // What nearly every client sends, taken at once.
         agent.push_str(text);
+        if value.len() > agent.capacity() && value[agent.capacity()..].iter().any(printable) {
+            cut(&mut agent);
+        }
         return agent;
     }
     for byte in value.iter().copied().filter(printable) {
         if agent.try_push(char::from(byte)).is_err() {
+            cut(&mut agent);
             break;
         }
     }
     agent
+}
+
+/// Says of `agent`, which is full, that it went on.
+fn cut(agent: &mut Agent) {
+    agent.truncate(PATTERN_MAX);
+    agent.push('…');
 }
 
 #[cfg(test)]
@@ -263,7 +273,7 @@ mod tests {
             assert_eq!(text.parse::<AgentPattern>(), Err(error));
         }
         let long = "x".repeat(PATTERN_MAX + 1);
-        assert_eq!(long.parse::<AgentPattern>(), Err(AgentPatternError::Length(64)));
+        assert_eq!(long.parse::<AgentPattern>(), Err(AgentPatternError::Length(62)));
         assert!(format!("{}*", "x".repeat(PATTERN_MAX)).parse::<AgentPattern>().is_ok());
         assert_eq!("mixed".parse::<ConsumerKind>(), Err(ConsumerKindError("mixed".to_owned())));
         for kind in ConsumerKind::ALL {
@@ -274,7 +284,8 @@ mod tests {
     #[test]
     fn an_agent_is_printable_and_short() {
         let long = "x".repeat(100);
-        let (kept, mixed) = ("x".repeat(64), format!("\u{e9}{long}"));
+        let (kept, mixed) = ("x".repeat(61) + "…", format!("\u{e9}{long}"));
+        let (whole, more) = ("x".repeat(64), "x".repeat(65));
         for (sent, kept) in [
             ("curl/8.5.0", "curl/8.5.0"),
             ("caf\u{e9}/1 \u{2014} x", "caf/1  x"),
@@ -282,6 +293,9 @@ mod tests {
             ("", ""),
             (&long, &kept),
             (&mixed, &kept),
+            (&whole, &whole),
+            (&more, &kept),
+            (&format!("{whole}\t"), &whole),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::USER_AGENT, HeaderValue::from_bytes(sent.as_bytes()).unwrap());

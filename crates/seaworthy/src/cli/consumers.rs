@@ -28,7 +28,8 @@ Examples:
 
 It reads the data folder and changes nothing, beside a gateway that runs or without one. Counts
 are exact and by whole UTC day: all of the day in which --since begins is in them. A client is
-internal or external by [consumers] of the config, as its last request was.")]
+internal or external by [consumers] of the config, as its last request was. It exits with 2 where
+--rule names one that has judged nothing: whom that would break is not known.")]
 pub(super) struct Consumers {
     #[command(flatten)]
     file: ConfigFile,
@@ -80,10 +81,12 @@ impl Consumers {
         let page = TelemetryReader::open_read_only(&config.store.dir)
             .and_then(|reader| reader.consumers(&filter))
             .map_err(failure)?;
+        let is_known = page.impact.as_ref().is_none_or(|impact| impact.has_judged);
+        let exit = if is_known { Exit::Ok } else { Exit::NoVerdict };
         if self.json {
-            return Ok(Answer::json(&page, Exit::Ok));
+            return Ok(Answer::json(&page, exit));
         }
-        Ok(Answer::ok(render(&page, &filter, paper)))
+        Ok(Answer::new(render(&page, &filter, paper), exit))
     }
 }
 
@@ -282,8 +285,13 @@ mod tests {
     fn what_is_not_in_the_rows_is_said() {
         let others = ConsumerRow { client: "~other".to_owned(), requests: 51, ..row() };
         let harmed = Harmed { client: row().client, harm: 12 };
-        let impact =
-            RuleImpact { rule: "access".to_owned(), objected: 1, harmed: 1, worst: vec![harmed] };
+        let impact = RuleImpact {
+            rule: "access".to_owned(),
+            has_judged: true,
+            objected: 1,
+            harmed: 1,
+            worst: vec![harmed],
+        };
         let page = ConsumersPage {
             impact: Some(impact),
             others: Some(others),

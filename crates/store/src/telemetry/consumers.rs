@@ -76,6 +76,9 @@ pub struct ConsumersPage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RuleImpact {
     pub rule: String,
+    /// Whether it has judged a request since telemetry began. Of one that has not, or that is not
+    /// there at all, nobody knows whom it would break.
+    pub has_judged: bool,
     /// Clients to which it objected.
     pub objected: u64,
     /// Of those: to whose would-be denied requests the service answered with success.
@@ -146,7 +149,13 @@ const WORST_MAX: usize = 5;
 impl ConsumersPage {
     /// Who breaks if the rule that was asked for is enforced today, in one sentence.
     pub fn sentence(&self) -> Option<String> {
-        let RuleImpact { rule, objected, harmed, worst } = self.impact.as_ref()?;
+        let RuleImpact { rule, has_judged, objected, harmed, worst } = self.impact.as_ref()?;
+        if !has_judged {
+            return Some(format!(
+                "{rule} has judged no request here: whom it would break is not known, and \
+                 `seaworthy mode` lists the rules that there are"
+            ));
+        }
         let clients = counted(self.consumers, "client");
         if *harmed == 0 {
             let why = match objected {
@@ -330,7 +339,13 @@ impl<'a> Query<'a> {
                 Ok(Harmed { client: row.get(0)?, harm: unsigned(row, 1)? })
             })?
             .collect::<Result<_, _>>()?;
-        Ok(Some(RuleImpact { rule: rule.clone(), objected, harmed, worst }))
+        let has_judged = connection
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM rule WHERE name = ?1 OR \
+                 substr(name, 1, length(?1) + 1) = ?1 || '@')",
+            )?
+            .query_row([rule], |row| row.get(0))?;
+        Ok(Some(RuleImpact { rule: rule.clone(), has_judged, objected, harmed, worst }))
     }
 
     fn others(&self, connection: &Connection) -> rusqlite::Result<Option<ConsumerRow>> {
