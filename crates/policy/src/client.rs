@@ -274,14 +274,11 @@ impl ClientResolver {
     }
 
     fn tenant(&self, headers: &HeaderMap) -> Tenant {
-        let plain = |text: &&str| {
-            text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte))
-        };
         let mut values = headers.get_all(&self.tenant).iter();
         // The gateway and the service could each take another one of two.
         let only = values.next().filter(|_| values.next().is_none());
         only.and_then(|value| value.to_str().ok())
-            .filter(plain)
+            .filter(|text| is_tenant(text))
             .and_then(|text| Tenant::from(text).ok())
             .unwrap_or_default()
     }
@@ -383,6 +380,15 @@ fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
     (!value.is_empty()).then_some(value)
 }
+
+/// Whether a request can name `text` as its tenant.
+pub fn is_tenant(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
+    (1..=Tenant::new_const().capacity()).contains(&text.len()) && text.bytes().all(plain)
+}
+
+/// What [`is_tenant`] asks for.
+pub const TENANT_WANTED: &str = "expected 1 to 48 letters, digits, dots, colons, dashes or underscores: a request can name no other tenant";
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
+use seaworthy_policy::client;
 use seaworthy_policy::openapi::{Document, DocumentFault, Operation};
 use seaworthy_policy::protections::access::matrix::{Matrix, Roles};
 use serde::Serialize;
@@ -64,14 +65,27 @@ pub(super) struct MakeKey {
     #[arg(long, value_delimiter = ',', value_name = "ROLE")]
     roles: Vec<String>,
     /// The tenant whose data it is for
-    #[arg(long)]
+    #[arg(long, value_parser = tenant)]
     tenant: Option<String>,
     /// The day on which it ends
-    #[arg(long, value_name = "DATE")]
+    #[arg(long, value_name = "DATE", value_parser = day)]
     expires: Option<jiff::civil::Date>,
     /// Print it as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// A tenant that a request can name.
+fn tenant(text: &str) -> Result<String, String> {
+    if client::is_tenant(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(client::TENANT_WANTED.to_owned())
+    }
+}
+
+fn day(text: &str) -> Result<jiff::civil::Date, &'static str> {
+    text.parse().map_err(|_| "expected a day such as 2027-12-31")
 }
 
 impl Authz {
@@ -274,6 +288,16 @@ impl MakeKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_request_can_name_is_refused() {
+        assert_eq!(tenant("acme:eu-1").as_deref(), Ok("acme:eu-1"));
+        for text in ["foo bar", "", "a/b", &"x".repeat(49)] {
+            assert!(tenant(text).unwrap_err().starts_with("expected 1 to 48"), "{text}");
+        }
+        assert_eq!(day("2027-12-31"), Ok(jiff::civil::Date::constant(2027, 12, 31)));
+        assert_eq!(day("31.12.2027"), Err("expected a day such as 2027-12-31"));
+    }
 
     #[test]
     fn a_matrix_is_printed_routes_down_and_roles_across() {

@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::value::Datetime;
 
 use super::matrix::{Roles, line_of, shape_fault};
+use crate::client::{TENANT_WANTED, is_tenant};
 
 /// Keys of one file.
 const KEYS_MAX: usize = 10_000;
@@ -75,8 +76,8 @@ impl ApiKeys {
                 fault(why.to_owned());
                 None
             });
-            if tenant.as_ref().is_some_and(String::is_empty) {
-                fault("expected `tenant` to name one, or not to be there".to_owned());
+            if tenant.as_deref().is_some_and(|tenant| !is_tenant(tenant)) {
+                fault(format!("tenant: {TENANT_WANTED}"));
             }
             let Some(hash) = unhex(&sha256) else {
                 fault("expected `sha256` to be 64 hex digits".to_owned());
@@ -171,7 +172,7 @@ mod tests {
     fn every_fault_has_its_line() {
         let text = format!(
             "[[key]]\nname = \"a\"\nsha256 = \"xyz\"\n[[key]]\nname = \"b\"\nsha256 = \"{0}\"\n\
-             roles = [\"boss\"]\nexpires = 10:00:00\n[[key]]\nname = \"c\"\nsha256 = \"{0}\"\ntenant = \"\"\n",
+             roles = [\"boss\"]\nexpires = 10:00:00\n[[key]]\nname = \"c\"\nsha256 = \"{0}\"\ntenant = \"foo bar\"\n",
             hash("sw_one")
         );
         assert_eq!(
@@ -180,7 +181,8 @@ mod tests {
                 "line 1: \"a\": expected `sha256` to be 64 hex digits",
                 "line 4: \"b\": the matrix has no role \"boss\"",
                 "line 4: \"b\": expected `expires` to be a day, or a time with its offset",
-                "line 9: \"c\": expected `tenant` to name one, or not to be there",
+                "line 9: \"c\": tenant: expected 1 to 48 letters, digits, dots, colons, dashes or \
+                 underscores: a request can name no other tenant",
                 "line 9: \"c\": the key is there twice",
             ]
         );
