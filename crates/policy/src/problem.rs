@@ -396,7 +396,7 @@ pub fn page(title: &str, inner: &str) -> String {
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\
-         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:36rem;margin:15vh auto;\
+         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:36rem;margin:clamp(1rem,5vh,4rem) auto;\
          padding:0 1rem;color-scheme:light dark}}.id{{opacity:.7;font-size:.85rem;\
          overflow-wrap:anywhere}}</style><h1>{title}</h1>{inner}</html>\n",
         title = escape(title),

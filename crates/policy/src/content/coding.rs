@@ -1,6 +1,6 @@
 //! `Content-Encoding`: decoded to a bound, or not at all.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use http::HeaderValue;
@@ -25,8 +25,8 @@ pub(super) fn decode<'a>(
     let is = |name: &[u8]| coding.eq_ignore_ascii_case(name);
     if is(b"gzip") || is(b"x-gzip") {
         let mut decoder = MultiGzDecoder::new(raw);
-        let plain = inflate(&mut decoder, bytes_max, "it is not gzip, or goes on behind its end")?;
-        return Ok(Some(plain));
+        let fault = "it is not gzip, or goes on behind its end";
+        return Ok(Some(inflate(&mut decoder, bytes_max, fault)?));
     }
     if is(b"deflate") {
         let fault = "it is not deflate in the zlib format, or goes on behind its end";
@@ -49,7 +49,10 @@ fn inflate(
 ) -> Result<Vec<u8>, Unread> {
     let mut plain = Vec::new();
     let most = bytes_max as u64 + 1;
-    decoder.take(most).read_to_end(&mut plain).map_err(|_| Unread::BadCoding(fault))?;
+    decoder.take(most).read_to_end(&mut plain).map_err(|error| {
+        let is_cut = error.kind() == ErrorKind::UnexpectedEof;
+        Unread::BadCoding(if is_cut { "it is cut short" } else { fault })
+    })?;
     if plain.len() > bytes_max {
         return Err(Unread::TooLarge { bytes_max });
     }
@@ -97,9 +100,16 @@ mod tests {
         assert!(bad(&read(b"hello", &["gzip"])));
         assert!(bad(&read(&[&gzip(b"hello")[..], b"more"].concat(), &["gzip"])));
         assert!(bad(&read(&[&deflate(b"hello")[..], b"more"].concat(), &["deflate"])));
-        let whole = gzip(b"hello");
-        assert!(bad(&read(&whole[..whole.len() - 1], &["gzip"])));
-        assert!(bad(&read(b"", &["gzip"])));
+    }
+
+    #[test]
+    fn what_is_cut_short_is_told_as_that() {
+        for (coding, whole) in [("gzip", gzip(b"hello")), ("deflate", deflate(b"hello"))] {
+            for end in 0..whole.len() {
+                let cut = read(&whole[..end], &[coding]);
+                assert_eq!(cut, Err(Unread::BadCoding("it is cut short")), "{coding} {end}");
+            }
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(super) struct Check {
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     /// The same, spelled as for `serve`
-    #[arg(long = "config", value_name = "FILE", conflicts_with = "file")]
+    #[arg(short = 'c', long = "config", value_name = "FILE", conflicts_with = "file")]
     named: Option<PathBuf>,
     /// Print the faults as JSON
     #[arg(long)]
