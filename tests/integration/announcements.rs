@@ -16,6 +16,8 @@ mode = "warn"
 match = "POST /old"
 body_limit = "4B"
 sunset = 2027-06-30
+[[route]]
+match = "/items/{id}"
 "#;
 
 async fn ask(gateway: &Gateway, request: &str) -> Response {
@@ -107,7 +109,8 @@ async fn a_client_sees_its_own_would_be_denials_and_nobody_elses() {
         format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{key}\r\n")
     };
     let (mine, theirs) = ("X-Api-Key: mine\r\n", "X-Api-Key: theirs\r\n");
-    for path in ["/a", "/b", "/a"] {
+    // The paths of one route are one finding, which shows the last of them.
+    for path in ["/a", "/b", "/a", "/items/1", "/items/2", "/items/3"] {
         ask(&gateway, &asked(mine, "old.example", path)).await;
     }
     ask(&gateway, &asked(theirs, "old.example", "/secret")).await;
@@ -125,12 +128,14 @@ async fn a_client_sees_its_own_would_be_denials_and_nobody_elses() {
         found.sort();
         found
     };
-    let told = crate::harness::ask::until("both are noted", async || {
+    let told = crate::harness::ask::until("all are noted", async || {
         let told = me(mine).await.json();
-        (found(&told).len() == 2 && found(&told)[0].1 == 2).then_some(told)
+        let counts: Vec<_> = found(&told).iter().map(|(_, count)| *count).collect();
+        (counts == [2, 1, 3]).then_some(told)
     })
     .await;
-    assert_eq!(found(&told), [("/a".to_owned(), 2), ("/b".to_owned(), 1)]);
+    let want = [("/a", 2), ("/b", 1), ("/items/3", 3)];
+    assert_eq!(found(&told), want.map(|(path, count)| (path.to_owned(), count)));
     assert!(told["client"].as_str().is_some_and(|client| client.starts_with("key:")));
     assert_eq!(found(&me("X-Api-Key: another\r\n").await.json()), []);
     let nobody = me("").await;
