@@ -172,6 +172,12 @@ async fn filters_choose_and_a_rule_asks_who_breaks() {
         let page = telemetry.reader().consumers(&rule).unwrap();
         assert_eq!(page.sentence().unwrap(), format!("enforcing {first} today {want}"));
     }
+    // A route that is misspelt is no all clear.
+    let misspelt = rule("csrf@POST /nope");
+    let page = telemetry.reader().consumers(&misspelt).unwrap();
+    assert!(!page.impact.as_ref().unwrap().has_judged);
+    let said = page.sentence().unwrap();
+    assert!(said.starts_with("csrf@POST /nope has judged no request here: "), "{said}");
     for (asked, rule, matches) in [
         ("csrf", "csrf", true),
         ("csrf", "csrf@POST /a", true),
