@@ -130,6 +130,7 @@ fn version(
 ) -> VersionStanding {
     let mode: Mode = mode.parse().expect("a mode");
     VersionStanding {
+        approved: None,
         lane: Lane::Current,
         version,
         policy: PolicyHash::of(&[why.as_bytes()]).to_string(),
