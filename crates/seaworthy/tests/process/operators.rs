@@ -234,7 +234,7 @@ async fn a_receipt_with_a_flipped_digit_is_wrong() {
     write("right.json", &receipt);
     write("spaced.json", &format!(" {receipt}\n"));
     write("flipped.json", &receipt.replace(&time, &flipped(&time)));
-    write("rounded.json", &receipt.replacen("\"v\":1,", "\"v\":1e0,", 1));
+    write("rounded.json", &receipt.replacen("\"v\":2,", "\"v\":2e0,", 1));
     write("cut.json", receipt.get(..receipt.len() / 2).unwrap());
     write("large.json", &" ".repeat((4 << 20) + 1));
     for (files, code, words) in [

@@ -443,7 +443,7 @@ fn what_cannot_be_opened_says_what_to_do() {
         )
         .unwrap();
     drop(connection);
-    let refused = StoreError::SchemaNewer { path, found: 99, known: 5 };
+    let refused = StoreError::SchemaNewer { path, found: 99, known: 6 };
     assert_eq!(open(&newer), refused);
     assert_eq!(TelemetryReader::open_read_only(&newer).map(drop), Err(refused));
 

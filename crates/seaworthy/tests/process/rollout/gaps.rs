@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use seaworthy_console::control::RuleStanding;
-use seaworthy_policy::gates::{Gate, Verdict};
+use seaworthy_policy::gates::Verdict;
 use seaworthy_policy::mode::Mode;
 use seaworthy_store::telemetry::TelemetryReader;
 
@@ -64,13 +64,10 @@ async fn overflow(gateway: &Gateway, dir: &Path) -> u64 {
 fn waits_for_a_whole_window(standing: &RuleStanding) -> bool {
     let gates = &standing.current.gates;
     !gates.is_empty()
-        && gates.iter().all(|reading| match reading.gate {
-            Gate::Soak => reading.verdict == Verdict::Pass,
-            _ => {
-                reading.verdict == Verdict::Inconclusive
-                    && reading.sentence.starts_with("the window is incomplete: ")
-                    && reading.sentence.contains(" records were dropped since ")
-            }
+        && gates.iter().all(|reading| {
+            reading.verdict == Verdict::Inconclusive
+                && reading.sentence.starts_with("the window is incomplete: ")
+                && reading.sentence.contains(" records were dropped since ")
         })
 }
 
