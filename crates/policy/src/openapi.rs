@@ -13,6 +13,7 @@ mod body;
 mod circle;
 mod digest;
 mod document;
+mod meta;
 mod parameter;
 mod schema;
 mod shape;

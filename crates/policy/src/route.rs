@@ -10,6 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use http::Method;
+use matchit::InsertError;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::quantity::serde_as_text;
@@ -33,9 +34,23 @@ pub enum RouteError {
     #[error("expected \"METHOD /path\" or \"/path\", not {0:?}")]
     Shape(String),
     #[error("{0:?} is not a path pattern: {1}")]
-    Path(String, String),
+    Path(String, &'static str),
+    #[error("{0} and {1} can match the same requests, and neither is the more specific")]
+    Conflict(String, String),
     #[error("{0} and {1} match the same requests")]
     Duplicate(RoutePattern, RoutePattern),
+}
+
+impl RouteError {
+    fn of(path: &str, error: InsertError) -> Self {
+        let why = match error {
+            InsertError::Conflict { with } => return Self::Conflict(path.to_owned(), with),
+            InsertError::InvalidParamSegment => "a segment can have one parameter",
+            InsertError::InvalidCatchAll => "what stands for the rest has to be its end",
+            _ => "a parameter is written {name}",
+        };
+        Self::Path(path.to_owned(), why)
+    }
 }
 
 impl FromStr for RoutePattern {
@@ -55,9 +70,7 @@ impl FromStr for RoutePattern {
             return Err(shape());
         }
         let mut probe = matchit::Router::new();
-        probe
-            .insert(path, ())
-            .map_err(|error| RouteError::Path(path.to_owned(), error.to_string()))?;
+        probe.insert(path, ()).map_err(|error| RouteError::of(path, error))?;
         Ok(Self { method, path: path.to_owned() })
     }
 }
@@ -112,6 +125,17 @@ impl<T: Copy> RouteTable<T> {
     }
 }
 
+/// The places of those among `patterns`, which are for the same method, whose paths do not go with
+/// the ones before them, and why.
+pub fn clashes(patterns: &[RoutePattern]) -> Vec<(usize, RouteError)> {
+    let mut tree = matchit::Router::new();
+    let clash = |(index, pattern): (usize, &RoutePattern)| {
+        let error = tree.insert(pattern.path.as_str(), ()).err()?;
+        Some((index, RouteError::of(&pattern.path, error)))
+    };
+    patterns.iter().enumerate().filter_map(clash).collect()
+}
+
 /// The routes that a request of `method` can fall under, by their paths.
 fn tree<T: Copy>(
     routes: &[(&RoutePattern, T)],
@@ -125,7 +149,7 @@ fn tree<T: Copy>(
         match taken.insert(&pattern.path, pattern) {
             None => tree
                 .insert(pattern.path.as_str(), *id)
-                .map_err(|error| RouteError::Path(pattern.path.clone(), error.to_string()))?,
+                .map_err(|error| RouteError::of(&pattern.path, error))?,
             // A route that names the method comes before one for any method.
             Some(earlier) if earlier.method != pattern.method => {}
             Some(earlier) => {

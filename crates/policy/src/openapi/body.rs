@@ -5,9 +5,11 @@ use http::header::CONTENT_TYPE;
 use jsonschema::{Draft, Validator};
 use serde_json::{Map, Value};
 
+use super::document::Faults;
+use super::meta::Forms;
 use super::shape::Shape;
 use super::text::Text;
-use super::{BodyInput, DocumentFault, Findings, Input, circle, schema};
+use super::{BodyInput, DocumentFault, Findings, Input, schema};
 use crate::content::{Part, parse_json};
 
 /// What an operation takes as its body.
@@ -160,15 +162,26 @@ impl BodySchema {
             }
             draft => draft,
         };
-        if let Err(error) = jsonschema::meta::options().validate(&text.value) {
-            return Err(fault(error.instance_path().as_str(), error.to_string()));
+        let own = text.value.get("$id").and_then(Value::as_str);
+        let at_hand =
+            own.into_iter().chain(["http://json-schema.org/", "https://json-schema.org/"]);
+        let mut faults = Faults::of(&text).beside(at_hand.collect());
+        if !has_parts_with_ids(&text.value) {
+            faults.check_references(&text.value, &mut String::new());
         }
-        if let Some(place) = circle::circles(&text.value).first() {
-            return Err(fault(place, circle::FAULT.to_owned()));
+        faults.check_circles();
+        // What it refers to has to be there before it can be judged.
+        if !faults.list.is_empty() {
+            return Err(faults.sorted());
+        }
+        let mut forms = Forms::new(&text.value, draft);
+        forms.judge("", &mut |place, words| faults.add(place, words));
+        if !faults.list.is_empty() {
+            return Err(faults.sorted());
         }
         let validator = schema::options(draft)
             .build(&text.value)
-            .map_err(|error| fault("", error.to_string()))?;
+            .map_err(|error| fault("", schema::unusable(&error)))?;
         let shape = Shape::of(&text.value, &text.value);
         Ok(Self(Content { validator, shape }))
     }
@@ -182,4 +195,25 @@ impl BodySchema {
             body => self.0.judge(body, findings),
         }
     }
+}
+
+/// Whether parts of a schema have names of their own, which references in them start from.
+fn has_parts_with_ids(schema: &Value) -> bool {
+    let mut open: Vec<&Value> = schema.as_object().into_iter().flat_map(Map::values).collect();
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Array(items) => open.extend(items),
+            Value::Object(map) if ["$id", "id"].iter().any(|id| names_itself(map.get(*id))) => {
+                return true;
+            }
+            Value::Object(map) => open.extend(map.values()),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Whether `id` is the name of a schema. A name of an anchor, as older drafts have it, is none.
+fn names_itself(id: Option<&Value>) -> bool {
+    id.and_then(Value::as_str).is_some_and(|id| !id.starts_with('#'))
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::body::{Body, Content, Media};
 use super::digest::digest;
+use super::meta::Forms;
 use super::parameter::{Parameter, ParameterPlace, Style};
 use super::schema::Schemas;
 use super::shape::Shape;
@@ -15,7 +16,7 @@ use super::text::Text;
 use super::{
     Document, DocumentFault, FAULTS_MAX, OPERATIONS_MAX, Operation, PathMethods, circle, upgrade,
 };
-use crate::route::{RoutePattern, RouteTable};
+use crate::route::{RoutePattern, RouteTable, clashes};
 
 /// References that lead from one to the next.
 const HOPS_MAX: usize = 16;
@@ -32,21 +33,21 @@ pub(super) fn read(text: &[u8]) -> Result<Document, Vec<DocumentFault>> {
         upgrade::upgrade(&mut text.value);
     }
     upgrade::forgive_read_only(&mut text.value);
-    let mut faults = Faults { text: &text, list: Vec::new() };
+    let mut faults = Faults::of(&text);
     faults.check_references(&text.value, &mut String::new());
     faults.check_circles();
     // What a schema refers to has to be there before it can be built.
     if !faults.list.is_empty() {
-        return Err(faults.list);
+        return Err(faults.sorted());
     }
     let schemas = Schemas::of(&text.value, draft)
         .map_err(|error| vec![DocumentFault::at(text.place(""), "", error)])?;
-    let mut reading = Reading { faults, schemas, draft, judged: HashSet::new() };
+    let forms = Forms::new(&text.value, draft);
+    let mut reading = Reading { faults, schemas, forms };
     reading.components();
     let operations = reading.paths();
     let document = reading.tables(operations);
-    let mut list = reading.faults.list;
-    list.sort_by_key(|fault| (fault.line, fault.column));
+    let list = reading.faults.sorted();
     match document {
         Some(document) if list.is_empty() => Ok(document),
         _ => Err(list),
@@ -82,19 +83,40 @@ fn draft(text: &Text) -> Result<Draft, DocumentFault> {
 }
 
 /// What is wrong with a document so far.
-struct Faults<'d> {
-    text: &'d Text,
-    list: Vec<DocumentFault>,
+pub(super) struct Faults<'d> {
+    pub(super) text: &'d Text,
+    pub(super) list: Vec<DocumentFault>,
+    /// Beginnings of references that lead to what is at hand.
+    at_hand: Vec<&'d str>,
+    /// The names of all anchors, once somebody has asked for one.
+    anchors: Option<HashSet<&'d str>>,
 }
 
 impl<'d> Faults<'d> {
-    fn add(&mut self, pointer: &str, message: impl Into<String>) {
-        if self.list.len() < FAULTS_MAX {
+    pub(super) const fn of(text: &'d Text) -> Self {
+        Self { text, list: Vec::new(), at_hand: Vec::new(), anchors: None }
+    }
+
+    /// The same where references that begin like `at_hand` are no fault.
+    pub(super) fn beside(self, at_hand: Vec<&'d str>) -> Self {
+        Self { at_hand, ..self }
+    }
+
+    pub(super) fn add(&mut self, pointer: &str, message: impl Into<String>) {
+        let message = message.into();
+        let is_known = |known: &DocumentFault| known.pointer == pointer && known.message == message;
+        if self.list.len() < FAULTS_MAX && !self.list.iter().any(is_known) {
             self.list.push(DocumentFault::at(self.text.place(pointer), pointer, message));
         }
     }
 
-    fn check_references(&mut self, value: &Value, at: &mut String) {
+    /// In the order of the document.
+    pub(super) fn sorted(mut self) -> Vec<DocumentFault> {
+        self.list.sort_by_key(|fault| (fault.line, fault.column));
+        self.list
+    }
+
+    pub(super) fn check_references(&mut self, value: &Value, at: &mut String) {
         match value {
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
@@ -126,6 +148,7 @@ impl<'d> Faults<'d> {
 
     fn check_reference(&mut self, reference: &str, at: &str) {
         match reference.strip_prefix('#') {
+            None if self.at_hand.iter().any(|start| reference.starts_with(start)) => {}
             None => self.add(at, "it refers to another document, and nothing is fetched"),
             Some(target) if target.is_empty() || target.starts_with('/') => {
                 if self.text.value.pointer(&unescape(target)).is_none() {
@@ -133,11 +156,17 @@ impl<'d> Faults<'d> {
                 }
             }
             // An anchor, which a schema may have.
-            Some(_) => {}
+            Some(name) => {
+                let document = &self.text.value;
+                let anchors = self.anchors.get_or_insert_with(|| anchors(document));
+                if !anchors.contains(name) {
+                    self.add(at, format!("there is nothing at {reference}"));
+                }
+            }
         }
     }
 
-    fn check_circles(&mut self) {
+    pub(super) fn check_circles(&mut self) {
         for place in circle::circles(&self.text.value) {
             self.add(&place, circle::FAULT);
         }
@@ -161,9 +190,7 @@ impl<'d> Faults<'d> {
 struct Reading<'d> {
     faults: Faults<'d>,
     schemas: Schemas<'d>,
-    draft: Draft,
-    /// Schemas whose own form has been judged.
-    judged: HashSet<String>,
+    forms: Forms<'d>,
 }
 
 impl<'d> Reading<'d> {
@@ -181,21 +208,8 @@ impl<'d> Reading<'d> {
 
     /// Judges the schema at `pointer` as a schema.
     fn judge_form(&mut self, pointer: &str) {
-        let Some(schema) = self.document().pointer(pointer) else { return };
-        if !self.judged.insert(pointer.to_owned()) {
-            return;
-        }
-        let fault = match self.draft {
-            Draft::Draft4 => jsonschema::draft4::meta::validate(schema),
-            Draft::Draft6 => jsonschema::draft6::meta::validate(schema),
-            Draft::Draft7 => jsonschema::draft7::meta::validate(schema),
-            Draft::Draft201909 => jsonschema::draft201909::meta::validate(schema),
-            _ => jsonschema::draft202012::meta::validate(schema),
-        };
-        if let Err(error) = fault {
-            let at = format!("{pointer}{}", error.instance_path().as_str());
-            self.faults.add(&at, format!("the schema is not right: {error}"));
-        }
+        let Self { forms, faults, .. } = self;
+        forms.judge(pointer, &mut |place, words| faults.add(place, words));
     }
 
     fn content(&mut self, pointer: &str) -> Option<Content> {
@@ -205,11 +219,10 @@ impl<'d> Reading<'d> {
                 let schema = self.document().pointer(pointer)?;
                 Some(Content { validator, shape: Shape::of(schema, self.document()) })
             }
+            // What is wrong with its form has been told already.
+            Err(_) if self.forms.is_faulty(pointer) => None,
             Err(error) => {
-                // What is wrong with its form has been told already.
-                if self.faults.list.iter().all(|fault| !fault.pointer.starts_with(pointer)) {
-                    self.faults.add(pointer, format!("the schema cannot be used: {error}"));
-                }
+                self.faults.add(pointer, error);
                 None
             }
         }
@@ -462,22 +475,48 @@ impl<'d> Reading<'d> {
             methods[known].names.push(method);
             methods[known].operations.push(index);
         }
-        let table = |count: usize| {
-            RouteTable::build(patterns.iter().take(count).zip((0..).map(Some)), None)
-        };
-        let paths = match table(patterns.len()) {
+        let clashes = clashes(&patterns);
+        for (index, error) in &clashes {
+            let place = places.get(*index).copied().unwrap_or_default();
+            self.faults.add(place, format!("it cannot stand beside another operation: {error}"));
+        }
+        if !clashes.is_empty() {
+            return None;
+        }
+        let paths = match RouteTable::build(patterns.iter().zip((0..).map(Some)), None) {
             Ok(paths) => paths,
             Err(error) => {
-                let first = (1..=patterns.len()).find(|count| table(*count).is_err());
-                let place = first.and_then(|count| places.get(count - 1)).copied();
-                let fault = format!("it cannot stand beside another operation: {error}");
-                self.faults.add(place.unwrap_or_default(), fault);
+                self.faults.add("/paths", error.to_string());
                 return None;
             }
         };
         let operations = operations.into_iter().map(|(_, operation)| operation).collect();
         Some(Document { operations, paths, methods })
     }
+}
+
+/// The names that schemas of `document` give themselves.
+fn anchors(document: &Value) -> HashSet<&str> {
+    let (mut names, mut open) = (HashSet::new(), vec![document]);
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Array(items) => open.extend(items),
+            Value::Object(map) => {
+                for (name, part) in map {
+                    match (name.as_str(), part) {
+                        ("$anchor" | "$dynamicAnchor", Value::String(anchor)) => {
+                            names.insert(anchor.as_str());
+                        }
+                        // As drafts 4 to 7 have them.
+                        ("$id" | "id", Value::String(id)) => names.extend(id.strip_prefix('#')),
+                        _ => open.push(part),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    names
 }
 
 /// What the first server's URL has before every path.

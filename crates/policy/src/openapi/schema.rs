@@ -44,8 +44,17 @@ impl<'d> Schemas<'d> {
         options(self.draft)
             .with_registry(&self.registry)
             .build(&reference)
-            .map_err(|error| error.to_string())
+            .map_err(|error| unusable(&error))
     }
+}
+
+/// Why a schema that is right by itself cannot be used.
+pub(super) fn unusable(error: &ValidationError<'_>) -> String {
+    let why = match error.kind() {
+        ValidationErrorKind::Referencing(_) => "what it refers to cannot be found".to_owned(),
+        kind => format!("expected {}", expected(kind)),
+    };
+    format!("the schema cannot be used: {why}")
 }
 
 /// A JSON Pointer as a URI has it.
@@ -102,7 +111,8 @@ fn describe(error: &ValidationError<'_>, path: &str, findings: &mut Findings) {
     }
 }
 
-fn expected(kind: &ValidationErrorKind) -> String {
+/// What a keyword expects.
+pub(super) fn expected(kind: &ValidationErrorKind) -> String {
     use ValidationErrorKind as Kind;
     match kind {
         Kind::Type { kind } => match kind {
@@ -156,7 +166,7 @@ fn expected(kind: &ValidationErrorKind) -> String {
 }
 
 /// What each of several alternatives would need, as long as that is short.
-fn alternatives(context: &[Vec<ValidationError<'static>>]) -> String {
+pub(super) fn alternatives(context: &[Vec<ValidationError<'static>>]) -> String {
     const SHOWN: usize = 4;
     let mut words: Vec<String> = Vec::new();
     for errors in context {
@@ -205,7 +215,7 @@ fn one_of(options: &[Value]) -> String {
 }
 
 /// A value of the schema's own.
-fn literal(value: &Value) -> String {
+pub(super) fn literal(value: &Value) -> String {
     clipped(&value.to_string())
 }
 

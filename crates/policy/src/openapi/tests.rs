@@ -359,8 +359,8 @@ paths:
         (8, "expected `in` to be"),
         (9, "neither `schema` nor `content`"),
         (10, "no style"),
-        (11, "the schema is not right"),
-        (12, "the schema cannot be used"),
+        (11, "did you mean \"string\"?"),
+        (12, "expected a pattern without look-around"),
         (7, "the path's {id} is not among"),
         (7, "has no {v}"),
         (15, "expected a media type"),
@@ -369,6 +369,74 @@ paths:
         let found = told.iter().any(|(at, said)| *at == line && said.contains(words));
         assert!(found, "line {line}, {words}: {told:#?}");
     }
+}
+
+#[test]
+fn every_fault_of_a_schema_is_told_where_it_is() {
+    let schema = "type: object\nrequired: text\nproperties:\n  a: { pattern: '(?=x)', minimum: \"3\" }\n  \
+                  b: { type: strng }\npatternProperties:\n  '(': {}\n";
+    let want = [
+        (2, "/required", "expected an array"),
+        (4, "/properties/a/pattern", "expected a pattern without look-around"),
+        (4, "/properties/a/minimum", "expected a number"),
+        (5, "/properties/b/type", "expected one of array, boolean"),
+        (7, "/patternProperties/(", "expected a regular expression"),
+    ];
+    let check = |faults: Vec<DocumentFault>, lines: u32, at: &str| {
+        assert_eq!(faults.len(), want.len(), "{faults:#?}");
+        for (fault, (line, pointer, words)) in faults.iter().zip(want) {
+            assert_eq!((fault.line, &*fault.pointer), (line + lines, &*format!("{at}{pointer}")));
+            assert!(fault.message.starts_with(words), "{fault:?}");
+        }
+    };
+    check(BodySchema::read(schema.as_bytes()).unwrap_err(), 0, "");
+    // As a named schema, which an operation refers to.
+    let indented: String = schema.lines().map(|line| format!("      {line}\n")).collect();
+    let document = format!(
+        "openapi: 3.1.0\npaths:\n  /a:\n    post:\n      requestBody:\n        content:\n          \
+         application/json: {{ schema: {{ $ref: '#/components/schemas/A' }} }}\n\
+         components:\n  schemas:\n    A:\n{indented}"
+    );
+    check(Document::read(document.as_bytes()).unwrap_err(), 10, "/components/schemas/A");
+}
+
+#[test]
+fn a_schema_that_stands_alone_is_told_where_its_references_lead() {
+    for (text, want) in [
+        ("type: strin\nitems: { $ref: '#/nope' }\nnot: { $ref: '#also' }", &[2, 3][..]),
+        ("items:\n  $ref: '#/items'", &[2]),
+        ("\nitems: { $ref: other.yaml }", &[2]),
+        ("$defs: { a: { $anchor: one } }\nitems: { $ref: '#one' }", &[]),
+        ("$defs: { a: { $id: 'urn:one' } }\nitems: { $ref: 'urn:one' }", &[]),
+        ("$id: 'urn:all'\nitems: { $ref: 'urn:all#/$defs/a' }\n$defs: { a: {} }", &[]),
+        ("items: { $ref: 'https://json-schema.org/draft/2020-12/schema' }", &[]),
+    ] {
+        let faults = BodySchema::read(text.as_bytes()).err().unwrap_or_default();
+        let lines: Vec<_> = faults.iter().map(|fault| fault.line).collect();
+        assert_eq!(lines, want, "{text}: {faults:#?}");
+    }
+}
+
+#[test]
+fn each_path_that_another_one_hides_is_told() {
+    let parameter =
+        |name: &str| format!("[{{ name: {name}, in: path, required: true, schema: {{}} }}]");
+    let mut text = "openapi: 3.1.0\npaths:\n".to_owned();
+    for (path, name) in [("notes", "id"), ("notes", "key"), ("tags", "a"), ("notes", "z")] {
+        let parameters = parameter(name);
+        let path = format!("  /{path}/{{{name}}}:\n    get: {{ parameters: {parameters} }}\n");
+        text.push_str(&path);
+    }
+    let faults = Document::read(text.as_bytes()).unwrap_err();
+    let told: Vec<_> = faults.iter().map(|fault| (fault.line, &*fault.message)).collect();
+    let words = |path: &str| {
+        format!(
+            "it cannot stand beside another operation: {path} and /notes/{{id}} can match the same \
+             requests, and neither is the more specific"
+        )
+    };
+    let (key, z) = (words("/notes/{key}"), words("/notes/{z}"));
+    assert_eq!(told, [(6, &*key), (10, &*z)]);
 }
 
 #[test]
@@ -385,6 +453,7 @@ fn references_stay_inside_and_lead_somewhere() {
         ("{ $ref: 'https://evil.example/schema.json' }", 8, "nothing is fetched"),
         ("{ $ref: 'other.yaml#/a' }", 8, "nothing is fetched"),
         ("{ $ref: '#/components/schemas/none' }", 8, "there is nothing at"),
+        ("{ $ref: '#none' }", 8, "there is nothing at #none"),
         ("{ $ref: '#/paths/~1a/post/requestBody/content/application~1json/schema' }", 8, "circle"),
         (
             "{ allOf: [{ not: { $ref: '#/paths/~1a/post/requestBody/content/application~1json/schema' } }] }",
