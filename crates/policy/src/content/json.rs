@@ -157,6 +157,7 @@ mod tests {
         let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
         let (fits, over) = (deep(DEPTH_MAX), deep(DEPTH_MAX + 1));
         let bottomless = "[".repeat(1 << 20);
+        let (long, longer) = ("9".repeat(308), "9".repeat(309));
         type Case<'a> = (&'a str, &'a [u8], Option<(bool, &'a str)>);
         let cases: &[Case<'_>] = &[
             ("a value", b" {\"a\": [1, -2.5e3, \"\\u00e9\", null, true]}\n", None),
@@ -166,6 +167,8 @@ mod tests {
             ("too deep", over.as_bytes(), Some((false, ""))),
             ("no end of depth", bottomless.as_bytes(), Some((false, ""))),
             ("NaN", b"[NaN]", Some((false, ""))),
+            ("a long whole number", long.as_bytes(), None),
+            ("one that no double is near to", longer.as_bytes(), Some((false, ""))),
             ("beyond a double", b"{\"a\": 1e400}", Some((false, ""))),
             ("a lone surrogate", b"[\"\\ud800\"]", Some((false, ""))),
             ("not UTF-8", b"[\"\xff\"]", Some((false, ""))),
