@@ -182,8 +182,10 @@ fn print(matrix: &Matrix) -> Printed<'_> {
         };
         (of(true), of(false))
     };
+    let everybody = (0..matrix.roles().len()).map(Roles::one).fold(Roles::NONE, Roles::with);
     let rows = matrix.rows().iter().map(|row| {
-        let (allow, deny) = named(row.allow);
+        // Who has credentials is no less than somebody without.
+        let (allow, deny) = named(if matrix.is_open(row) { everybody } else { row.allow });
         PrintedRow { route: row.route.to_string(), allow, deny }
     });
     Printed {
@@ -311,11 +313,13 @@ mod tests {
         assert_eq!(
             table(&print(&matrix)),
             "route         anonymous  agent  admin\n\
-             GET /healthz  allow      -      -\n\
+             GET /healthz  allow      allow  allow\n\
              /api/{*rest}  -          allow  allow\n\n\
              What has no row is denied. Everybody stays within their own tenant, but for: admin.\n"
         );
-        assert_eq!(print(&matrix).rows[1].deny, ["anonymous"]);
+        let rows = print(&matrix).rows;
+        assert_eq!(rows[0].allow, ["anonymous", "agent", "admin"]);
+        assert_eq!((rows[0].deny.len(), &rows[1].deny[..]), (0, &["anonymous"][..]));
         let document = Document::read(
             b"openapi: 3.1.0\npaths: { /healthz: { get: {} }, /other: { get: {} },\n\
               '/api/{id}': { get: { parameters: [{ name: id, in: path, required: true, schema: {} }] } } }",
