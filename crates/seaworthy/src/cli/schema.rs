@@ -178,6 +178,16 @@ mod tests {
         assert_eq!(check("type: object", true, false).exit, Exit::Ok);
         let wrong = check("type: strin", true, true);
         assert!(wrong.text.contains("\"line\": 1") && wrong.exit == Exit::No, "{}", wrong.text);
+        let text = "{\"type\": \"strng\",\n\"items\": {\n\"pattern\": \"(?=x)\"}}";
+        assert_eq!(
+            check(text, true, false).text,
+            "api.yaml:1:10: expected one of array, boolean, integer, null, number, object, string, \
+             or a list of several; did you mean \"string\"?  (/type)\n\
+             api.yaml:3:12: expected a pattern without look-around, which has no bound in time  \
+             (/items/pattern)\n"
+        );
+        let nowhere = check("not:\n  $ref: '#/nope'\ntype: strin", true, false);
+        assert_eq!(nowhere.text, "api.yaml:2:9: there is nothing at #/nope  (/not/$ref)\n");
         let missing = Check { file: "no/such/file".into(), body: false, json: false }.run();
         assert_eq!(missing.unwrap_err().exit, Exit::BadData);
     }
