@@ -22,7 +22,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let files: Vec<_> = texts.iter().map(|(name, text)| RuleFile { name, text }).collect();
     let started = Instant::now();
-    let set = RuleSet::read(&files, &RuleModes::new())?;
+    let set = RuleSet::read(&files, &RuleModes::new()).map_err(|faults| {
+        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        faults.join("\n")
+    })?;
     let took = started.elapsed().as_millis();
     println!("{} rules that find something, read in {took} ms", set.findings_count());
     for (why, words) in [

@@ -36,6 +36,12 @@ pub(crate) use self::xml::is_xml;
 /// The rules that a set may have; the Core Rule Set has some 700.
 const RULES_MAX: usize = 5000;
 
+/// The rule of the Core Rule Set that denies every request where no setup has been read before it.
+const SETUP_RULE: u64 = 901_001;
+
+/// Faults of one file that are told.
+const FAULTS_MAX: usize = 20;
+
 /// A rule set, ready to judge.
 pub struct RuleSet {
     engine: ModSecurity,
@@ -93,8 +99,10 @@ pub enum RuleSetError {
     NotUtf8 { file: String },
     #[error("{file}: line {line}: Include is not followed; list the file in its place")]
     Include { file: String, line: usize },
-    #[error("{file}: {directive} is not supported")]
-    Unsupported { file: String, directive: String },
+    #[error("{file}: line {line}: {directive} is not supported")]
+    Unsupported { file: String, line: usize, directive: String },
+    #[error("{file}: line {line}: {fault}")]
+    Statement { file: String, line: usize, fault: String },
     #[error("{file}: {fault}")]
     Malformed { file: String, fault: String },
     #[error("rule {id}: its data file {name:?} is not among the files")]
@@ -105,6 +113,10 @@ pub enum RuleSetError {
     Empty,
     #[error("there is no rule {0} that could be switched")]
     UnknownId(IdRange),
+    #[error(
+        "rule {SETUP_RULE} denies every request, since no setup comes before the rules: name the Core Rule Set's `crs-setup.conf` first"
+    )]
+    NoSetup,
     #[error("{0}")]
     Engine(String),
 }
@@ -204,50 +216,82 @@ pub struct Judged {
 pub enum JudgeError {
     #[error("the engine gave the request up")]
     Request,
-    /// Some of its body would not be seen by any rule.
-    #[error("the engine cannot read all of the body")]
-    Body,
+    /// Some of its body would not be seen by any rule, for this reason.
+    #[error("the rules cannot read all of this body: {0}")]
+    Body(&'static str),
 }
 
 impl RuleSet {
-    /// Reads `files` in their order: `*.conf` are rules, any other is data that rules name.
-    pub fn read(files: &[RuleFile<'_>], modes: &RuleModes) -> Result<Self, RuleSetError> {
+    /// Reads `files` in their order: `*.conf` are rules, any other is data that rules name. Says
+    /// everything that is wrong with them.
+    pub fn read(files: &[RuleFile<'_>], modes: &RuleModes) -> Result<Self, Vec<RuleSetError>> {
         let mut parser = Parser::new();
         let mut parsed = 0;
+        let mut faults = Vec::new();
         for file in files.iter().filter(|file| has_request_rules(file.name)) {
             let name = || file.name.to_owned();
-            let text = std::str::from_utf8(file.text)
-                .map_err(|_| RuleSetError::NotUtf8 { file: name() })?;
-            check_words(file.name, text)?;
-            // Without a path: with one the engine would look for data files on the disk.
-            parser.parse_with_location(text, None::<&Path>).map_err(|error| {
-                RuleSetError::Malformed { file: name(), fault: error.to_string() }
-            })?;
-            let fresh = &parser.directives()[parsed..];
-            if let Some(directive) = prepare::unsupported(fresh) {
-                return Err(RuleSetError::Unsupported { file: name(), directive });
+            let Ok(text) = std::str::from_utf8(file.text) else {
+                faults.push(RuleSetError::NotUtf8 { file: name() });
+                continue;
+            };
+            let mut fault = check_words(file.name, text).err();
+            // What a file would include must not be read, so a fault of words comes before.
+            if fault.is_none() {
+                // Without a path: with one the engine would look for data files on the disk.
+                let read = parser.parse_with_location(text, None::<&Path>);
+                fault = read.err().map(|error| RuleSetError::Malformed {
+                    file: name(),
+                    fault: error.to_string(),
+                });
             }
-            parsed += fresh.len();
+            let directives = parser.directives();
+            let fresh = directives.get(parsed..).unwrap_or_default();
+            if fault.is_some() || prepare::unsupported(fresh).is_some() {
+                let told = statement_faults(file.name, text);
+                let untold = fault.filter(|_| told.is_empty());
+                faults.extend(told.into_iter().chain(untold));
+            }
+            parsed = directives.len();
         }
-        let prepared = prepare::prepare(parser.into_directives(), files, modes)?;
-        let unknown = modes.keys().find(|range| !prepared.ids.iter().any(|id| range.has(*id)));
-        if let Some(range) = unknown {
-            return Err(RuleSetError::UnknownId(*range));
+        if !faults.is_empty() {
+            return Err(faults);
         }
+        let prepared = prepare::prepare(parser.into_directives(), files, modes)
+            .map_err(|error| vec![error])?;
         match prepared.ids.len() {
-            0 => return Err(RuleSetError::Empty),
-            count if count > RULES_MAX => return Err(RuleSetError::TooMany(count)),
+            0 => return Err(vec![RuleSetError::Empty]),
+            count if count > RULES_MAX => return Err(vec![RuleSetError::TooMany(count)]),
             _ => {}
         }
+        let is_unknown = |range: &&IdRange| !prepared.ids.iter().any(|id| range.has(*id));
+        let unknown = modes.keys().filter(is_unknown);
+        faults.extend(unknown.map(|range| RuleSetError::UnknownId(*range)));
         let compiled = CompiledRuleset::compile(prepared.directives)
-            .map_err(|error| RuleSetError::Engine(error.to_string()))?;
+            .map_err(|error| vec![RuleSetError::Engine(error.to_string())])?;
         let set = Self {
             engine: ModSecurity::new(compiled),
             findings: prepared.findings,
             left_out: prepared.left_out,
         };
         set.warm_up();
-        Ok(set)
+        if set.misses_its_setup() {
+            faults.push(RuleSetError::NoSetup);
+        }
+        if faults.is_empty() { Ok(set) } else { Err(faults) }
+    }
+
+    /// Whether it is a Core Rule Set that would deny whatever came.
+    fn misses_its_setup(&self) -> bool {
+        let headers = http::HeaderMap::new();
+        let plain = Input {
+            client: IpAddr::from([192, 0, 2, 1]),
+            method: "GET",
+            target: "/",
+            authority: "localhost",
+            headers: &headers,
+            body: InputBody::Plain(b""),
+        };
+        self.run(&plain).is_ok_and(|judged| judged.denied && judged.found.contains(&SETUP_RULE))
     }
 
     /// Has each pattern built: the engine does so when it first meets a value for one, which takes
@@ -281,7 +325,7 @@ impl RuleSet {
             InputBody::Plain(plain) if plain.is_empty() => (None, plain),
             // It would be taken for the parts of which it has none.
             InputBody::Plain(_) if starts_as_multipart(input.headers) => {
-                return Err(JudgeError::Body);
+                return Err(JudgeError::Body("its type starts like another one"));
             }
             InputBody::Plain(plain) if is_xml(input.headers) => {
                 text = xml::write(plain)?;
@@ -317,7 +361,7 @@ impl RuleSet {
             ids.map(|id| id.parse::<u64>()).any(|found| found == Ok(id))
         };
         if denied_by(prepare::UNREAD_BODY) {
-            return Err(JudgeError::Body);
+            return Err(JudgeError::Body("it has more levels or parts than they read"));
         }
         let matched = transaction.matched_rules();
         let mut found: Vec<u64> = matched
@@ -379,6 +423,64 @@ fn starts_as_multipart(headers: &http::HeaderMap) -> bool {
     let value = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     let start = value.trim_ascii_start().get(..START.len());
     start.is_some_and(|start| start.eq_ignore_ascii_case(START))
+}
+
+/// What is wrong with the statements of a file, each read by itself.
+fn statement_faults(name: &str, text: &str) -> Vec<RuleSetError> {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let starts = statement_lines(text);
+    let ends = starts.iter().skip(1).copied().chain([lines.len() + 1]);
+    let mut faults = Vec::new();
+    for (line, end) in starts.iter().copied().zip(ends) {
+        let file = || name.to_owned();
+        let statement = lines.get(line - 1..end - 1).unwrap_or_default().concat();
+        let mut lexer = Lexer::new(&statement);
+        let is_include = matches!(
+            lexer.next_token().map(|token| token.kind),
+            Some(TokenKind::Directive(word)) if word.eq_ignore_ascii_case("include")
+        );
+        if is_include {
+            faults.push(RuleSetError::Include { file: file(), line });
+        } else {
+            let mut parser = Parser::new();
+            match parser.parse(&statement) {
+                Err(error) => {
+                    let fault = match error {
+                        // Its place is within the statement alone.
+                        zentinel_modsec::Error::Parse { message, .. } => message,
+                        error => error.to_string(),
+                    };
+                    faults.push(RuleSetError::Statement { file: file(), line, fault });
+                }
+                Ok(()) => {
+                    let directive = prepare::unsupported(parser.directives());
+                    let fault =
+                        |directive| RuleSetError::Unsupported { file: file(), line, directive };
+                    faults.extend(directive.map(fault));
+                }
+            }
+        }
+        if faults.len() == FAULTS_MAX {
+            break;
+        }
+    }
+    faults
+}
+
+/// The lines on which the statements of a file start, from 1.
+fn statement_lines(text: &str) -> Vec<usize> {
+    let (mut lexer, mut starts, mut is_new) = (Lexer::new(text), Vec::new(), true);
+    while let Some(token) = lexer.next_token() {
+        match token.kind {
+            TokenKind::Newline | TokenKind::Comment => is_new = true,
+            _ if is_new => {
+                starts.push(token.line);
+                is_new = false;
+            }
+            _ => {}
+        }
+    }
+    starts
 }
 
 /// Looks at a file word by word, like the parser does, for what that must not meet: an `Include`,

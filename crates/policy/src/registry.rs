@@ -98,14 +98,14 @@ impl Entry {
         codes: &[],
         mode: |_| ModeSetting::Auto,
         settings: |_| serde_json::Value::Null,
-        build: |_, _| Err(BuildError { key: "", message: "it has no build".to_owned() }),
+        build: |_, _| Err(BuildError { key: "", message: "it has no build".to_owned() }.into()),
         operations: |_, _| Ok(Vec::new()),
         sources: |_| Vec::new(),
     };
 }
 
 /// Compiles a protection from its section of the settings.
-pub type Build = fn(&Protect, &BuildContext<'_>) -> Result<Arc<dyn Protection>, BuildError>;
+pub type Build = fn(&Protect, &BuildContext<'_>) -> Result<Arc<dyn Protection>, BuildErrors>;
 
 /// Compiles the rules that a protection has for single operations: what it says of a request
 /// that falls under one is said by that rule, with its own mode.
@@ -142,6 +142,61 @@ pub struct BuildError {
     /// Below the protection's own section: `limits`, `origins`.
     pub key: &'static str,
     pub message: String,
+}
+
+/// Everything that is wrong with the settings of one protection: it is never empty. Most build step
+/// by step and know of one fault; those that read lists and files know of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildErrors(pub Vec<SettingFault>);
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingFault {
+    /// Below the protection's own section, as in [`BuildError`]; empty for all of it.
+    pub key: &'static str,
+    /// The way from there, where it is known.
+    pub below: Vec<Step>,
+    pub message: String,
+}
+
+/// One step into a setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Key(String),
+    Index(usize),
+}
+
+impl From<BuildError> for SettingFault {
+    fn from(BuildError { key, message }: BuildError) -> Self {
+        Self { key, below: Vec::new(), message }
+    }
+}
+
+impl From<BuildError> for BuildErrors {
+    fn from(error: BuildError) -> Self {
+        Self(vec![error.into()])
+    }
+}
+
+impl std::error::Error for BuildErrors {}
+
+impl std::fmt::Display for BuildErrors {
+    /// `limits[1].rate: …; mode: …`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (position, SettingFault { key, below, message }) in self.0.iter().enumerate() {
+            f.write_str(if position == 0 { "" } else { "; " })?;
+            f.write_str(key)?;
+            for step in below {
+                match step {
+                    Step::Key(key) => write!(f, ".{key}")?,
+                    Step::Index(index) => write!(f, "[{index}]")?,
+                }
+            }
+            f.write_str(if key.is_empty() { "" } else { ": " })?;
+            f.write_str(message)?;
+        }
+        Ok(())
+    }
 }
 
 /// The secret from which this installation derives its keys. Gateways that are to agree on

@@ -37,21 +37,28 @@ impl Source {
     }
 }
 
-/// Fits after "failed to read the source: ".
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected \"env:<NAME>\", \"file:<path>\" or \"https://…\"")]
-pub struct SourceError;
+/// What a setting takes in place of what was written. Fits after "failed to read the source: ". It
+/// never shows the text: that may be the secret itself, put where its place belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    #[error("expected \"env:<NAME>\" or \"file:<path>\"")]
+    NotLocal,
+    #[error("expected a path, \"file:<path>\" or \"env:<NAME>\"")]
+    NotFile,
+    #[error("expected \"https://…\", \"file:<path>\" or \"env:<NAME>\"")]
+    NotRemote,
+}
 
 impl FromStr for Source {
     type Err = SourceError;
 
-    /// Never shows the text: it may be the secret itself, put where its place belongs.
+    /// A file or a variable. What anyone could make a server answer is no secret, and it may come
+    /// late, so a setting that takes a URL says so: [`RemoteSource`].
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
             Some(("env", name)) if is_variable_name(name) => Ok(Self::Env(name.to_owned())),
-            Some(("https" | "http", _)) if is_url(text) => Ok(Self::Url(text.to_owned())),
-            _ => Err(SourceError),
+            _ => Err(SourceError::NotLocal),
         }
     }
 }
@@ -81,6 +88,29 @@ impl fmt::Display for Source {
 
 serde_as_text!(Source);
 
+/// A source that can also be a URL: `https://id.example/jwks.json`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteSource(pub Source);
+
+impl FromStr for RemoteSource {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            Some(("https" | "http", _)) if is_url(text) => Ok(Self(Source::Url(text.to_owned()))),
+            _ => text.parse().map(Self).map_err(|_| SourceError::NotRemote),
+        }
+    }
+}
+
+impl fmt::Display for RemoteSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+serde_as_text!(RemoteSource);
+
 /// A source that is a file unless it says otherwise: `openapi.yaml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSource(pub Source);
@@ -92,7 +122,7 @@ impl FromStr for FileSource {
         match text.parse() {
             Ok(source) => Ok(Self(source)),
             Err(_) if text.is_empty() || text.starts_with("env:") || text.contains("://") => {
-                Err(SourceError)
+                Err(SourceError::NotFile)
             }
             Err(_) => Ok(Self(Source::File(PathBuf::from(text)))),
         }
@@ -117,7 +147,6 @@ impl FromStr for FilesSource {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.parse::<FileSource>()?.0 {
             Source::File(path) => Ok(Self(Source::Files(path))),
-            Source::Url(_) => Err(SourceError),
             source => Ok(Self(source)),
         }
     }
@@ -234,14 +263,13 @@ mod tests {
 
     #[test]
     fn sources_are_read_and_written_and_a_secret_is_never_shown() {
-        for text in [
-            "env:WEBHOOK_SECRET",
-            "file:keys/jwks.json",
-            "file:/a:b",
-            "https://id.example/jwks.json",
-            "http://127.0.0.1:8000/jwks.json",
-        ] {
+        for text in ["env:WEBHOOK_SECRET", "file:keys/jwks.json", "file:/a:b"] {
             assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<RemoteSource>().unwrap().to_string(), text);
+        }
+        for text in ["https://id.example/jwks.json", "http://127.0.0.1:8000/jwks.json"] {
+            assert_eq!(text.parse::<RemoteSource>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<Source>(), Err(SourceError::NotLocal));
         }
         for text in [
             "",
@@ -256,6 +284,8 @@ mod tests {
         ] {
             let fault = text.parse::<Source>().unwrap_err().to_string();
             assert!(!fault.contains("hunter2"), "{fault}");
+            let fault = text.parse::<RemoteSource>().unwrap_err().to_string();
+            assert!(fault.contains("https://…") && !fault.contains("hunter2"), "{fault}");
         }
     }
 
@@ -268,8 +298,8 @@ mod tests {
         ] {
             assert_eq!(text.parse::<FileSource>().unwrap().to_string(), want);
         }
-        for text in ["", "env:", "http://api.example/openapi.yaml"] {
-            assert!(text.parse::<FileSource>().is_err(), "{text}");
+        for text in ["", "env:", "http://a.example/b.yaml", "https://a.example/b.yaml"] {
+            assert_eq!(text.parse::<FileSource>(), Err(SourceError::NotFile), "{text}");
         }
     }
 

@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
 pub use self::config::{
-    Config, ConfigError, FieldConfig, Fields, ShapeName, Values, VocabularyConfig,
+    Config, ConfigError, ConfigFault, FieldConfig, Fields, ShapeName, Values, VocabularyConfig,
 };
 pub use self::decimal::{Decimal, Number};
 pub use self::fold::{Folded, fold};
@@ -166,10 +166,10 @@ pub enum BuildError {
     TooManyValues(usize),
     #[error("{value:?} has {count} aliases; at most {ALIASES_MAX} are taken")]
     TooManyAliases { value: String, count: usize },
-    #[error("{0:?} is empty once spaces, dashes and underscores are left out")]
-    Empty(String),
+    #[error("{spelling:?} is empty once spaces, dashes and underscores are left out")]
+    Empty { value: String, spelling: String },
     #[error("{start:?}… has {chars} characters; at most {VALUE_CHARS_MAX} are taken")]
-    TooLong { start: String, chars: usize },
+    TooLong { value: String, start: String, chars: usize },
     #[error(
         "{spelling:?} means both {one:?} and {other:?}: spellings that differ in case, Unicode form, spaces, dashes and underscores alone are the same"
     )]
@@ -178,16 +178,36 @@ pub enum BuildError {
     Tolerance { found: f64, max: f64 },
 }
 
+impl BuildError {
+    /// The setting of the vocabulary that is at fault, and the value in it.
+    fn place(&self) -> Vec<&str> {
+        match self {
+            Self::NoValues => Vec::new(),
+            Self::TooManyValues(_) => vec!["values"],
+            Self::Tolerance { .. } => vec!["sum_tolerance"],
+            Self::TooManyAliases { value, .. }
+            | Self::Empty { value, .. }
+            | Self::TooLong { value, .. }
+            | Self::Ambiguous { other: value, .. } => vec!["values", value],
+        }
+    }
+}
+
 impl Vocabulary {
-    pub fn build(settings: &Settings) -> Result<Self, BuildError> {
+    /// Builds a vocabulary, or says everything that is wrong with it.
+    pub fn build(settings: &Settings) -> Result<Self, Vec<BuildError>> {
         let Settings { name, values, scale, sum_tolerance } = settings;
         if values.is_empty() {
-            return Err(BuildError::NoValues);
+            return Err(vec![BuildError::NoValues]);
         }
         if values.len() > VALUES_MAX {
-            return Err(BuildError::TooManyValues(values.len()));
+            return Err(vec![BuildError::TooManyValues(values.len())]);
         }
-        let tolerance = tolerance(*scale, *sum_tolerance)?;
+        let mut faults = Vec::new();
+        let tolerance = tolerance(*scale, *sum_tolerance).unwrap_or_else(|fault| {
+            faults.push(fault);
+            scale.whole()
+        });
         let mut built = Self {
             name: name.as_str().into(),
             values: values.iter().map(|(value, _)| Value::new(value)).collect(),
@@ -199,23 +219,25 @@ impl Vocabulary {
         for (id, (value, aliases)) in (0..).map(ValueId).zip(values) {
             if aliases.len() > ALIASES_MAX {
                 let (value, count) = (value.clone(), aliases.len());
-                return Err(BuildError::TooManyAliases { value, count });
+                faults.push(BuildError::TooManyAliases { value, count });
+                continue;
             }
-            for spelling in std::iter::once(value).chain(aliases) {
-                built.learn(spelling, id)?;
-            }
+            let spellings = std::iter::once(value).chain(aliases);
+            faults.extend(spellings.filter_map(|spelling| built.learn(spelling, id).err()));
         }
-        Ok(built)
+        if faults.is_empty() { Ok(built) } else { Err(faults) }
     }
 
     fn learn(&mut self, spelling: &str, id: ValueId) -> Result<(), BuildError> {
+        let value = |of: &Self| of.value(id).text.to_string();
         let chars = spelling.chars().count();
         if chars > VALUE_CHARS_MAX {
-            return Err(BuildError::TooLong { start: spelling.chars().take(20).collect(), chars });
+            let start = spelling.chars().take(20).collect();
+            return Err(BuildError::TooLong { value: value(self), start, chars });
         }
         let folded = fold(spelling);
         if folded.as_bytes().is_empty() {
-            return Err(BuildError::Empty(spelling.to_owned()));
+            return Err(BuildError::Empty { value: value(self), spelling: spelling.to_owned() });
         }
         let known = *self.spellings.entry(folded.as_bytes().into()).or_insert(id);
         if known == id {
@@ -366,7 +388,7 @@ mod tests {
             (&[("a", &["x"]), ("b", &["X"])], "\"X\" means both \"a\" and \"b\""),
             (&[("a", &[]), ("A", &[])], "\"A\" means both \"a\" and \"A\""),
         ] {
-            let said = Vocabulary::build(&words(values)).unwrap_err().to_string();
+            let said = Vocabulary::build(&words(values)).unwrap_err()[0].to_string();
             assert!(said.starts_with(want), "{said}");
         }
         let full: Vec<(&str, &[&str])> = many[1..].to_vec();
@@ -374,6 +396,15 @@ mod tests {
         assert!(Vocabulary::build(&words(&[("a", &aliases[1..])])).is_ok());
         assert!(Vocabulary::build(&words(&[("pre-seed", &["preseed", "Pre Seed"])])).is_ok());
         assert!(Vocabulary::build(&words(&[(&"x".repeat(VALUE_CHARS_MAX), &[])])).is_ok());
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told() {
+        let mut settings = words(&[("a", &["b", "--"]), ("B", &["A", "c"])]);
+        settings.sum_tolerance = Some(20.0);
+        let faults = Vocabulary::build(&settings).unwrap_err();
+        let places: Vec<_> = faults.iter().map(|fault| fault.place().join(".")).collect();
+        assert_eq!(places, ["sum_tolerance", "values.a", "values.B", "values.B"], "{faults:?}");
     }
 
     #[test]
@@ -392,7 +423,7 @@ mod tests {
             assert_eq!(build(scale, set), Ok(want.to_owned()), "{set:?}");
         }
         for wrong in [-0.001, 0.11, 1.0, 1e300, f64::NAN, f64::INFINITY] {
-            let said = build(Scale::One, Some(wrong)).unwrap_err().to_string();
+            let said = build(Scale::One, Some(wrong)).unwrap_err()[0].to_string();
             assert!(said.starts_with("sum_tolerance: expected 0 to 0.1, a tenth"), "{said}");
         }
     }

@@ -33,6 +33,12 @@ SecRule RESPONSE_BODY "@rx secret" "id:107,phase:4,deny,msg:'About answers'"
 SecRule TX:score "@ge %{tx.threshold}" "id:900,phase:2,deny,msg:'Score reached'"
 "#;
 
+/// As the Core Rule Set finds out whether its setup has been read.
+pub(crate) const NEEDS_SETUP: &str = r#"
+SecRule &TX:crs_setup_version "@eq 0" \
+    "id:901001,phase:1,deny,status:500,log,auditlog,msg:'Deployed without configuration',severity:'CRITICAL'"
+"#;
+
 const DATA: &str = "# tools\nnikto\nweb scanner\n\n";
 
 fn files() -> [RuleFile<'static>; 2] {
@@ -179,7 +185,8 @@ fn the_engines_detectors_take_prose_for_attacks() {
 fn what_would_be_passed_over_is_a_fault() {
     let read = |text: &str| {
         let file = RuleFile { name: "b.conf", text: text.as_bytes() };
-        RuleSet::read(&[file], &RuleModes::new()).map(|_| ()).unwrap_err().to_string()
+        let faults = RuleSet::read(&[file], &RuleModes::new()).unwrap_err();
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
     for (text, words) in [
         ("", "there is no rule in it"),
@@ -188,8 +195,15 @@ fn what_would_be_passed_over_is_a_fault() {
         ("SecAction \"id:1,pass\" \\\r\nINCL\\\r\nUDE x\n", "b.conf: line 2: Include is not"),
         ("# a \\\nInclude /etc/passwd\n", "b.conf: line 2: Include is not followed"),
         ("SecAction \"id:1,pass\"\n\u{a0}SecRule", "b.conf: a character behind line"),
-        ("SecRuleUpdateTargetByTag a \"!ARGS\"\n", "b.conf: SecRuleUpdateTargetByTag is not supp"),
-        ("SecRule ARGS\n", "b.conf: "),
+        (
+            "SecRuleUpdateTargetByTag a \"!ARGS\"\n",
+            "b.conf: line 1: SecRuleUpdateTargetByTag is not supported",
+        ),
+        ("SecRule ARGS\n", "b.conf: line 1: "),
+        (
+            "# a\nSecRuel ARGS \"@rx a\" \\\n \"id:1,deny\"\nSecRuleRemoveByTag b\n",
+            "b.conf: line 2: SecRuel is not supported\nb.conf: line 4: SecRuleRemoveByTag is not",
+        ),
         ("SecRule ARGS \"@pmFromFile /x/y.data\" \"id:1,deny\"\n", "rule 1: its data file"),
         ("SecRule ARGS \"@rx a\" \"id:1,deny,chain\"\n", "rule 1: a chain ends without"),
     ] {
@@ -198,9 +212,40 @@ fn what_would_be_passed_over_is_a_fault() {
     }
     let torn = RuleFile { name: "b.conf", text: b"\xff" };
     let fault = RuleSet::read(&[torn], &RuleModes::new()).unwrap_err();
-    assert_eq!(fault.to_string(), "b.conf is not UTF-8");
+    assert_eq!(fault[0].to_string(), "b.conf is not UTF-8");
     let fault = RuleSet::read(&files(), &modes(&[("100", RuleMode::Off), ("5-7", RuleMode::Off)]));
-    assert_eq!(fault.unwrap_err().to_string(), "there is no rule 5-7 that could be switched");
+    assert_eq!(fault.unwrap_err()[0].to_string(), "there is no rule 5-7 that could be switched");
+}
+
+#[test]
+fn every_fault_of_every_file_is_told_with_its_line() {
+    let torn = RuleFile { name: "a.conf", text: b"SecRule ARGS\n\nInclude b\nSecRuel x\n" };
+    let chain = RuleFile { name: "b.conf", text: b"SecAction \"id:1,pass\"\nSecAction \"id:x\"\n" };
+    let faults = RuleSet::read(&[torn, chain], &RuleModes::new()).unwrap_err();
+    let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    let places = ["a.conf: line 1: ", "a.conf: line 3: ", "a.conf: line 4: ", "b.conf: line 2: "];
+    assert_eq!(told.len(), places.len(), "{told:#?}");
+    for (told, place) in told.iter().zip(places) {
+        assert!(told.starts_with(place), "{told}");
+    }
+}
+
+#[test]
+fn a_core_rule_set_without_its_setup_is_refused() {
+    let rules = RuleFile { name: "REQUEST-901.conf", text: NEEDS_SETUP.as_bytes() };
+    let text = b"SecAction \"id:900990,phase:1,pass,nolog,setvar:tx.crs_setup_version=339\"\n";
+    let setup = RuleFile { name: "crs-setup.conf", text };
+    let off = modes(&[("901001", RuleMode::Off)]);
+    for (files, modes, is_right) in [
+        (&[setup, rules][..], &RuleModes::new(), true),
+        (&[rules], &RuleModes::new(), false),
+        (&[rules, setup], &RuleModes::new(), false),
+        (&[rules, setup], &off, true),
+    ] {
+        let faults = RuleSet::read(files, modes).err().unwrap_or_default();
+        assert_eq!(faults.is_empty(), is_right, "{faults:?}");
+        assert!(faults.iter().all(|fault| fault.to_string().contains("crs-setup.conf")));
+    }
 }
 
 #[test]

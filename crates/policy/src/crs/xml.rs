@@ -23,28 +23,32 @@ pub(crate) fn is_xml(headers: &HeaderMap) -> bool {
     matches!(&*essence, b"application/xml" | b"text/xml") || essence.ends_with(b"+xml")
 }
 
+const ENCODED: JudgeError = JudgeError::Body("XML has to be UTF-8");
+const DECLARED: JudgeError = JudgeError::Body("XML with declarations of its own is not taken");
+const MALFORMED: JudgeError =
+    JudgeError::Body("the XML is malformed, or has entities that it does not say");
+
 pub(super) fn write(body: &[u8]) -> Result<Vec<u8>, JudgeError> {
-    let unread = JudgeError::Body;
-    let text = std::str::from_utf8(body).map_err(|_| unread)?;
+    let text = std::str::from_utf8(body).map_err(|_| ENCODED)?;
     if text.contains('\0') {
         // UTF-16 without its mark.
-        return Err(unread);
+        return Err(ENCODED);
     }
     let mut reader = Reader::from_str(text);
     let mut writer = Writer::new(Vec::with_capacity(body.len()));
     loop {
-        let event = reader.read_event().map_err(|_| unread)?;
+        let event = reader.read_event().map_err(|_| MALFORMED)?;
         match &event {
             Event::Eof => return Ok(writer.into_inner()),
             Event::Decl(declaration) => {
-                let encoding = declaration.encoding().transpose().map_err(|_| unread)?;
+                let encoding = declaration.encoding().transpose().map_err(|_| MALFORMED)?;
                 let is =
                     |name: &[u8]| encoding.as_ref().is_none_or(|e| e.eq_ignore_ascii_case(name));
                 if !is(b"utf-8") && !is(b"us-ascii") {
-                    return Err(unread);
+                    return Err(ENCODED);
                 }
             }
-            Event::DocType(declarations) if declarations.contains(&b'[') => return Err(unread),
+            Event::DocType(declarations) if declarations.contains(&b'[') => return Err(DECLARED),
             Event::Start(start) | Event::Empty(start) => check_attributes(start, &reader)?,
             _ => {}
         }
@@ -57,16 +61,16 @@ pub(super) fn write(body: &[u8]) -> Result<Vec<u8>, JudgeError> {
             }
             event => writer.write_event(event),
         };
-        written.map_err(|_| unread)?;
+        written.map_err(|_| MALFORMED)?;
     }
 }
 
 fn check_attributes(start: &BytesStart<'_>, reader: &Reader<&[u8]>) -> Result<(), JudgeError> {
     for attribute in start.attributes() {
-        let attribute = attribute.map_err(|_| JudgeError::Body)?;
+        let attribute = attribute.map_err(|_| MALFORMED)?;
         attribute
             .decoded_and_normalized_value(XmlVersion::Implicit1_0, reader.decoder())
-            .map_err(|_| JudgeError::Body)?;
+            .map_err(|_| MALFORMED)?;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ mod api_keys;
 mod jwks;
 mod jwt;
 pub mod matrix;
+mod written;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -39,8 +40,8 @@ use crate::mode::ModeSetting;
 use crate::problem::{Code, Denial, FieldError};
 use crate::protection::{Effects, Outcome, Protection, Request};
 use crate::quantity::Period;
-use crate::registry::{BuildContext, BuildError, Entry, settings_of};
-use crate::source::Source;
+use crate::registry::{BuildContext, BuildError, BuildErrors, Entry, SettingFault, settings_of};
+use crate::source::{RemoteSource, Source};
 
 pub use self::jwt::Algorithm;
 
@@ -107,7 +108,7 @@ fn default_header() -> String {
 pub struct JwtConfig {
     /// The issuer's public keys: a file, or its URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jwks: Option<Source>,
+    pub jwks: Option<RemoteSource>,
     /// A secret of at least 32 bytes that is shared with the issuer, for HS256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<Source>,
@@ -145,9 +146,12 @@ fn default_tenant_claim() -> String {
 
 impl Config {
     fn sources(&self) -> Vec<Source> {
-        let jwt = self.jwt.iter().flat_map(|jwt| [&jwt.jwks, &jwt.secret]);
+        let jwt = self.jwt.iter().flat_map(|jwt| {
+            let jwks = jwt.jwks.as_ref().map(|jwks| &jwks.0);
+            [jwks, jwt.secret.as_ref()]
+        });
         let keys = self.api_keys.iter().map(|keys| keys.keys.clone());
-        jwt.chain([&self.matrix]).flatten().cloned().chain(keys).collect()
+        jwt.chain([self.matrix.as_ref()]).flatten().cloned().chain(keys).collect()
     }
 }
 
@@ -184,44 +188,58 @@ struct Principal {
 }
 
 impl Access {
-    fn build(config: &Config, context: &BuildContext<'_>) -> Result<Self, BuildError> {
-        let fault = |key: &'static str| move |message: String| BuildError { key, message };
-        let many = |key: &'static str, source: &Source| {
-            let source = source.to_string();
-            move |faults: Vec<String>| BuildError {
-                key,
-                message: format!("{source}: {}", faults.join("; ")),
-            }
+    /// Reads what the settings name, or says everything that is wrong with it.
+    fn build(config: &Config, context: &BuildContext<'_>) -> Result<Self, BuildErrors> {
+        let mut faults: Vec<SettingFault> = Vec::new();
+        // Each fault of a file is one of its own.
+        let mut read = |key: &'static str, source: &Source, all: Vec<String>| {
+            let fault = |fault| BuildError { key, message: format!("{source}: {fault}") };
+            faults.extend(all.into_iter().map(fault).map(SettingFault::from));
         };
-        let matrix = match &config.matrix {
-            Some(source) => {
-                let text = context.sources.bytes(source).map_err(fault("matrix"))?;
-                Some(Matrix::read(text).map_err(many("matrix", source))?)
+        let mut unread = Vec::new();
+        let mut matrix = None;
+        if let Some(source) = &config.matrix {
+            match context.sources.bytes(source).map(Matrix::read) {
+                Ok(Ok(rows)) => matrix = Some(rows),
+                Ok(Err(all)) => read("matrix", source, all),
+                Err(message) => unread.push(BuildError { key: "matrix", message }),
             }
-            None => None,
-        };
+        }
+        // What roles there are is known where the matrix is.
         let role = |name: &str| match &matrix {
             Some(matrix) => matrix.role(name),
             None => no_role(name),
         };
-        let api_keys = match &config.api_keys {
-            Some(ApiKeysConfig { keys, header }) => {
-                let name = header.parse::<HeaderName>().map_err(|_| BuildError {
-                    key: "api_keys.header",
-                    message: format!("expected the name of a header field, not {header:?}"),
-                })?;
-                let text = context.sources.bytes(keys).map_err(fault("api_keys.keys"))?;
-                let known = ApiKeys::read(text, role).map_err(many("api_keys.keys", keys))?;
-                Some((name, known))
+        let mut api_keys = None;
+        if let Some(ApiKeysConfig { keys, header }) = &config.api_keys {
+            let name = header.parse::<HeaderName>();
+            if name.is_err() {
+                let message = format!("expected the name of a header field, not {header:?}");
+                unread.push(BuildError { key: "api_keys.header", message });
             }
-            None => None,
-        };
-        let tokens = config.jwt.as_ref().map(|jwt| Tokens::build(jwt, context)).transpose()?;
-        if matrix.is_some() && api_keys.is_none() && tokens.is_none() {
-            let message = "roles need credentials: set `api_keys` or `jwt`, too".to_owned();
-            return Err(BuildError { key: "matrix", message });
+            match context.sources.bytes(keys).map(|text| ApiKeys::read(text, role)) {
+                Ok(Ok(known)) => api_keys = name.ok().map(|name| (name, known)),
+                Ok(Err(all)) => read("api_keys.keys", keys, all),
+                Err(message) => unread.push(BuildError { key: "api_keys.keys", message }),
+            }
         }
-        Ok(Self { matrix, api_keys, tokens })
+        let tokens = match config.jwt.as_ref().map(|jwt| Tokens::build(jwt, context)).transpose() {
+            Ok(tokens) => tokens,
+            Err(error) => {
+                unread.push(error);
+                None
+            }
+        };
+        if config.matrix.is_some() && config.api_keys.is_none() && config.jwt.is_none() {
+            let message = "`matrix` needs credentials: set `api_keys` or `jwt`, too".to_owned();
+            unread.push(BuildError { key: "", message });
+        }
+        faults.extend(unread.into_iter().map(SettingFault::from));
+        if faults.is_empty() {
+            Ok(Self { matrix, api_keys, tokens })
+        } else {
+            Err(BuildErrors(faults))
+        }
     }
 }
 
@@ -230,7 +248,7 @@ impl Tokens {
         static IDS: AtomicU64 = AtomicU64::new(0);
         let error = |key: &'static str, message: String| BuildError { key, message };
         let keys = match (&config.jwks, &config.secret) {
-            (Some(source), None) => match context.sources.bytes(source) {
+            (Some(RemoteSource(source)), None) => match context.sources.bytes(source) {
                 Ok(text) => {
                     let keys = jwks::read(text)
                         .map_err(|fault| error("jwt.jwks", format!("{source} {fault}")))?;
@@ -254,10 +272,13 @@ impl Tokens {
                 let material = Material::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret));
                 Some(vec![Key { kid: None, material }])
             }
-            _ => {
+            (Some(_), Some(_)) => {
                 let message = "expected one of `jwks` and `secret`: with both, a public key could \
                                be taken for the secret";
                 return Err(error("jwt.jwks", message.to_owned()));
+            }
+            (None, None) => {
+                return Err(error("jwt", "expected `jwks` or `secret`".to_owned()));
             }
         };
         let with_secret = config.secret.is_some();
@@ -737,8 +758,8 @@ mod tests {
     fn settings_that_would_not_protect_are_refused() {
         let sources = sources(&Signer::ed25519());
         for (lines, words) in [
-            ("matrix = \"file:matrix.toml\"", "matrix: roles need credentials"),
-            ("jwt = {}", "jwt.jwks: expected one of"),
+            ("matrix = \"file:matrix.toml\"", "`matrix` needs credentials"),
+            ("jwt = {}", "jwt: expected `jwks` or `secret`"),
             (
                 "jwt = { jwks = \"file:jwks.json\", secret = \"env:SECRET\" }",
                 "jwt.jwks: expected one of",

@@ -20,12 +20,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::content::{Body, ContentFault, Media, Part, Unread, has_syntax, media_of};
-use crate::crs::{Input, InputBody, JudgeError, RuleFile, RuleModes, RuleSet, Why, is_xml};
+use crate::crs::{
+    IdRange, Input, InputBody, JudgeError, RuleFile, RuleModes, RuleSet, RuleSetError, Why, is_xml,
+};
 use crate::mode::ModeSetting;
 use crate::problem::{Code, Denial, FieldError};
 use crate::protection::{Effects, Outcome, Protection, Request};
 use crate::quantity::ByteSize;
-use crate::registry::{BuildContext, BuildError, Entry, settings_of};
+use crate::registry::{
+    BuildContext, BuildError, BuildErrors, Entry, SettingFault, Step, settings_of,
+};
 use crate::source::{FilesSource, NamedText};
 
 pub const ENTRY: Entry = Entry {
@@ -87,34 +91,62 @@ struct CoreRuleSet {
 }
 
 impl CoreRuleSet {
-    fn build(config: &Config, context: &BuildContext<'_>) -> Result<Self, BuildError> {
+    fn build(config: &Config, context: &BuildContext<'_>) -> Result<Self, BuildErrors> {
         let body_bytes_max =
             usize::try_from(config.body_max.0).ok().filter(|bytes| *bytes > 0).ok_or_else(
                 || BuildError { key: "body_max", message: "expected at least one byte".to_owned() },
             )?;
-        let mut texts: Vec<NamedText> = Vec::new();
-        for source in &config.crs {
-            let files = context.sources.files(&source.0);
-            let mut files = files.map_err(|message| BuildError { key: "crs", message })?;
-            // What is listed by itself is rules, whatever it is called: `crs-setup.conf.example`.
-            if let [(name, _)] = &mut files[..] {
-                name.push_str(if has_extension(name) { "" } else { ".conf" });
-            }
-            texts.append(&mut files);
-        }
-        let files: Vec<_> = texts.iter().map(|(name, text)| RuleFile { name, text }).collect();
-        let rules = if config.crs.is_empty() {
-            if let Some(range) = config.rules.keys().next() {
-                let message = format!("there is no rule {range} without `crs`");
-                return Err(BuildError { key: "rules", message });
-            }
-            None
-        } else {
-            let read = RuleSet::read(&files, &config.rules);
-            Some(read.map_err(|error| BuildError { key: "crs", message: error.to_string() })?)
-        };
+        let rules = Self::rules(config, context).map_err(BuildErrors)?;
         let Config { sample, fields_max, .. } = *config;
         Ok(Self { rules, sample, body_bytes_max, fields_max })
+    }
+
+    /// Reads the rules, or says everything that is wrong with them.
+    fn rules(
+        config: &Config,
+        context: &BuildContext<'_>,
+    ) -> Result<Option<RuleSet>, Vec<SettingFault>> {
+        // The line that switches a rule, which is told of by its own.
+        let switch = |range: &IdRange, message: String| SettingFault {
+            key: "rules",
+            below: vec![Step::Key(range.to_string())],
+            message,
+        };
+        if config.crs.is_empty() {
+            let needless = config.rules.keys();
+            let faults: Vec<_> = needless
+                .map(|range| switch(range, format!("there is no rule {range} without `crs`")))
+                .collect();
+            return if faults.is_empty() { Ok(None) } else { Err(faults) };
+        }
+        let (mut texts, mut faults): (Vec<NamedText>, Vec<SettingFault>) = Default::default();
+        for (index, source) in config.crs.iter().enumerate() {
+            match context.sources.files(&source.0) {
+                Ok(mut files) => {
+                    // What is listed by itself is rules, whatever it is called:
+                    // `crs-setup.conf.example`.
+                    if let [(name, _)] = &mut files[..] {
+                        name.push_str(if has_extension(name) { "" } else { ".conf" });
+                    }
+                    texts.append(&mut files);
+                }
+                Err(message) => {
+                    let below = vec![Step::Index(index)];
+                    faults.push(SettingFault { key: "crs", below, message });
+                }
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let files: Vec<_> = texts.iter().map(|(name, text)| RuleFile { name, text }).collect();
+        let fault = |error: RuleSetError| match &error {
+            RuleSetError::UnknownId(range) => switch(range, error.to_string()),
+            _ => BuildError { key: "crs", message: error.to_string() }.into(),
+        };
+        RuleSet::read(&files, &config.rules)
+            .map(Some)
+            .map_err(|errors| errors.into_iter().map(fault).collect())
     }
 
     fn judge(&self, rules: &RuleSet, request: &Request<'_>) -> Result<(), Denial> {
@@ -146,9 +178,8 @@ impl CoreRuleSet {
             Ok(judged) if judged.denied => Err(denial(rules, &judged.found)),
             Ok(_) => Ok(()),
             // Letting these pass would be a way past all rules.
-            Err(error @ JudgeError::Body) => {
-                let detail = "the rules cannot read all of this body";
-                Err(Denial::new(Code::BodyUnchecked, detail).internal(error.to_string()))
+            Err(error @ JudgeError::Body(_)) => {
+                Err(Denial::new(Code::UnreadableBody, error.to_string()))
             }
             Err(error @ JudgeError::Request) => {
                 let detail = "the request could not be judged by the rules";
@@ -266,7 +297,7 @@ fn denial(rules: &RuleSet, found: &[u64]) -> Denial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crs::tests::RULES;
+    use crate::crs::tests::{NEEDS_SETUP, RULES};
     use crate::protections::testing::{Fields, Sample, try_build, try_build_with};
     use crate::registry::Protect;
     use crate::source::{Source, Sources};
@@ -278,6 +309,8 @@ mod tests {
         sources.insert_files(Source::Files("rules".into()), Ok(rules));
         let broken = vec![file("b.conf", "SecRule ARGS\n")];
         sources.insert_files(Source::Files("broken".into()), Ok(broken));
+        let without = vec![file("REQUEST-901.conf", NEEDS_SETUP)];
+        sources.insert_files(Source::Files("no setup".into()), Ok(without));
         sources.insert(Source::Env("RULES".to_owned()), Ok(b"SecAction \"id:1,pass\"".to_vec()));
         sources
     }
@@ -409,17 +442,29 @@ mod tests {
                 ("<r>".to_owned() + &"<b/>".repeat(99) + "</r>").as_bytes(),
                 "allow",
             ),
-            ("deep", xml, deep.as_bytes(), "body-unchecked"),
-            ("wide", xml, wide.as_bytes(), "body-unchecked"),
-            ("an entity", xml, b"<r>&a;</r>", "body-unchecked"),
-            ("cut off", xml, b"<r>", "body-unchecked"),
-            ("UTF-16", xml, &utf16, "body-unchecked"),
-            ("the start of another type", json, b"{\"q\":\"drop table\"}", "body-unchecked"),
+            ("deep", xml, deep.as_bytes(), "unreadable-body"),
+            ("wide", xml, wide.as_bytes(), "unreadable-body"),
+            ("an entity", xml, b"<r>&a;</r>", "unreadable-body"),
+            ("a declaration", xml, b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>", "unreadable-body"),
+            ("cut off", xml, b"<r>", "unreadable-body"),
+            ("UTF-16", xml, &utf16, "unreadable-body"),
+            ("the start of another type", json, b"{\"q\":\"drop table\"}", "unreadable-body"),
         ] {
             let fields = [("content-type", kind)];
             let sample = Sample::new("POST", "/", &fields).with_body(body);
             assert_eq!(sample.verdict(&*rule), want, "{name}");
         }
+    }
+
+    #[test]
+    fn what_the_rules_cannot_read_is_named() {
+        let body = b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>";
+        let fields = [("content-type", "application/xml")];
+        let sample = Sample::new("POST", "/", &fields).with_body(body);
+        let denial = sample.denial(&*rule("crs = [\"rules\"]"));
+        let want =
+            "the rules cannot read all of this body: XML with declarations of its own is not taken";
+        assert_eq!((denial.code.status().as_u16(), &*denial.detail), (400, want));
     }
 
     #[test]
@@ -477,10 +522,17 @@ mod tests {
     #[test]
     fn settings_that_mean_nothing_are_refused() {
         for (lines, words) in [
-            ("crs = [\"gone\"]", "crs: file:gone was not read"),
+            (
+                "crs = [\"gone\", \"lost\"]",
+                "crs[0]: file:gone was not read; crs[1]: file:lost was not read",
+            ),
             ("crs = [\"broken\"]", "crs: b.conf: "),
-            ("crs = [\"rules\"]\nrules = { 7 = \"off\" }", "crs: there is no rule 7"),
-            ("rules = { 100 = \"off\" }", "rules: there is no rule 100 without `crs`"),
+            (
+                "crs = [\"rules\"]\nrules = { 7 = \"off\", 8-9 = \"warn\" }",
+                "rules.7: there is no rule 7 that could be switched; rules.8-9: there is no rule 8-9",
+            ),
+            ("rules = { 100 = \"off\" }", "rules.100: there is no rule 100 without `crs`"),
+            ("crs = [\"no setup\"]", "crs: rule 901001 denies every request"),
             ("crs = [\"rules\"]\nrules = { x = \"off\" }", "TOML parse error"),
             ("crs = [\"rules\"]\nbody_max = \"0B\"", "body_max: "),
             ("sample = 0", "TOML parse error"),

@@ -662,7 +662,8 @@ mod tests {
         for (lines, words) in [
             ("secrets = [\"env:SHORT\"]", "env:SHORT has 5 bytes; a secret needs at least 32"),
             ("secrets = [\"env:NONE\"]", "env:NONE was not read"),
-            ("secrets = [\"hunter2\"]", "expected \"env:<NAME>\", \"file:<path>\""),
+            ("secrets = [\"hunter2\"]", "expected \"env:<NAME>\" or \"file:<path>\""),
+            ("secrets = [\"https://a.example/b\"]", "expected \"env:<NAME>\" or \"file:<path>\""),
             ("remember = \"9m\"", "expected at least twice the tolerance"),
             ("tolerance = \"0s\"", "expected \"1s\" to \"1d\""),
             ("header = \"a b\"", "expected the name of a header field"),

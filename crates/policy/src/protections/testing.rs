@@ -163,7 +163,7 @@ pub(crate) fn try_build_with(
         protect,
         &BuildContext { key: &key, memory: None, operations_apart: false, sources },
     )
-    .map_err(|error| format!("{}: {error}", error.key))
+    .map_err(|errors| errors.to_string())
 }
 
 pub(crate) fn build(entry: &Entry, lines: &str) -> Arc<dyn Protection> {

@@ -18,8 +18,8 @@ use crate::content::{Body, Content, Media};
 use crate::mode::ModeSetting;
 use crate::problem::{Code, Denial, FieldError};
 use crate::protection::{Effects, Outcome, Protection, Request, Rewrite};
-use crate::registry::{BuildError, Entry, settings_of};
-use crate::vocabulary::{FieldSet, Fields, Invalid, Reason, Refusal};
+use crate::registry::{BuildErrors, Entry, SettingFault, settings_of};
+use crate::vocabulary::{ConfigFault, FieldSet, Fields, Invalid, Reason, Refusal};
 
 pub use crate::vocabulary::Config;
 
@@ -32,8 +32,14 @@ pub const ENTRY: Entry = Entry {
     mode: |protect| protect.vocabulary.mode,
     settings: |protect| settings_of(&protect.vocabulary),
     build: |protect, _| {
-        let fields = Fields::compile(&protect.vocabulary)
-            .map_err(|error| BuildError { key: error.key(), message: error.to_string() })?;
+        let fields = Fields::compile(&protect.vocabulary).map_err(|faults| {
+            let fault = |ConfigFault { below, error }: ConfigFault| SettingFault {
+                key: error.key(),
+                below,
+                message: error.to_string(),
+            };
+            BuildErrors(faults.into_iter().map(fault).collect())
+        })?;
         Ok(Arc::new(VocabularyRule { fields }))
     },
     ..Entry::PLAIN
@@ -266,6 +272,6 @@ mod tests {
         let field =
             "fields = [{ route = \"/\", at = \"/a\", vocabulary = \"stage\", shape = \"scalar\" }]";
         let said = fault(&ENTRY, field);
-        assert!(said.starts_with("fields: "), "{said}");
+        assert!(said.starts_with("fields[0].vocabulary: "), "{said}");
     }
 }

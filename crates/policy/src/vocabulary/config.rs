@@ -13,6 +13,7 @@ use super::place::At;
 use super::rewrite::{Field, FieldError, FieldSet, OnAlias};
 use super::{BuildError, Builtin, Scale, Settings, Vocabulary};
 use crate::mode::ModeSetting;
+use crate::registry::Step;
 use crate::route::{RouteError, RoutePattern, RouteTable};
 
 /// `[protect.vocabulary]`
@@ -141,6 +142,39 @@ impl fmt::Display for Known {
     }
 }
 
+/// A fault of a config, and where it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConfigFault {
+    /// Below the key of [`ConfigError::key`].
+    pub below: Vec<Step>,
+    pub error: ConfigError,
+}
+
+impl ConfigFault {
+    /// A fault of the list or table as a whole.
+    const fn of_all(error: ConfigError) -> Self {
+        Self { below: Vec::new(), error }
+    }
+
+    /// A fault of the field at `index`: of one of its keys, or of all of it.
+    fn of_field(index: usize, key: Option<&str>, error: ConfigError) -> Self {
+        let key = key.map(|key| Step::Key(key.to_owned()));
+        Self { below: [Step::Index(index)].into_iter().chain(key).collect(), error }
+    }
+
+    fn of_vocabulary(error: ConfigError) -> Self {
+        let below = match &error {
+            ConfigError::Vocabulary { name, fault } => {
+                std::iter::once(name.as_str()).chain(fault.place()).collect()
+            }
+            ConfigError::Name(name) => vec![name.as_str()],
+            _ => Vec::new(),
+        };
+        let below = below.into_iter().map(|key| Step::Key(key.to_owned())).collect();
+        Self { below, error }
+    }
+}
+
 impl ConfigError {
     /// The key of the section that is at fault.
     pub const fn key(&self) -> &'static str {
@@ -155,18 +189,18 @@ impl ConfigError {
 
 impl Config {
     /// The vocabulary called `name`: the config's, or else a built-in one.
-    pub fn vocabulary(&self, name: &str) -> Result<Vocabulary, ConfigError> {
+    pub fn vocabulary(&self, name: &str) -> Result<Vocabulary, Vec<ConfigError>> {
         let settings = match (self.vocabularies.get(name), Builtin::from_name(name)) {
             (Some(config), _) => config.settings(name),
             (None, Some(builtin)) => builtin.settings(),
-            (None, None) => return Err(self.unknown(name)),
+            (None, None) => return Err(vec![self.unknown(name)]),
         };
         let chars = name.chars().count();
         if chars == 0 || chars > NAME_CHARS_MAX {
-            return Err(ConfigError::Name(name.chars().take(NAME_CHARS_MAX).collect()));
+            return Err(vec![ConfigError::Name(name.chars().take(NAME_CHARS_MAX).collect())]);
         }
-        Vocabulary::build(&settings)
-            .map_err(|fault| ConfigError::Vocabulary { name: name.to_owned(), fault })
+        let fault = |fault| ConfigError::Vocabulary { name: name.to_owned(), fault };
+        Vocabulary::build(&settings).map_err(|faults| faults.into_iter().map(fault).collect())
     }
 
     fn unknown(&self, name: &str) -> ConfigError {
@@ -272,51 +306,82 @@ impl ShapeName {
 #[derive(Debug)]
 pub struct Fields {
     routes: RouteTable<Option<u16>>,
-    sets: Vec<FieldSet>,
+    sets: Vec<(RoutePattern, FieldSet)>,
 }
 
 impl Fields {
-    /// Compiles a config. All its vocabularies are built, also those without a field.
-    pub fn compile(config: &Config) -> Result<Self, ConfigError> {
+    /// Compiles a config, or says everything that is wrong with it. All its vocabularies are built,
+    /// also those without a field.
+    pub fn compile(config: &Config) -> Result<Self, Vec<ConfigFault>> {
+        let mut faults = Vec::new();
         let count = config.vocabularies.len();
         if count > VOCABULARIES_MAX {
-            return Err(ConfigError::TooManyVocabularies(count));
+            faults.push(ConfigFault::of_all(ConfigError::TooManyVocabularies(count)));
         }
         if config.fields.len() > FIELDS_MAX {
-            return Err(ConfigError::TooManyFields(config.fields.len()));
+            faults.push(ConfigFault::of_all(ConfigError::TooManyFields(config.fields.len())));
         }
-        let mut vocabularies: BTreeMap<&str, Arc<Vocabulary>> = BTreeMap::new();
-        let named = config.fields.iter().map(|field| field.vocabulary.as_str());
-        for name in config.vocabularies.keys().map(String::as_str).chain(named) {
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        // `None` where it has a fault, which is told once.
+        let mut vocabularies: BTreeMap<&str, Option<Arc<Vocabulary>>> = BTreeMap::new();
+        for name in config.vocabularies.keys().map(String::as_str) {
+            let built = config.vocabulary(name).map_err(|errors| {
+                faults.extend(errors.into_iter().map(ConfigFault::of_vocabulary));
+            });
+            vocabularies.insert(name, built.ok().map(Arc::new));
+        }
+        let mut grouped: Vec<(&RoutePattern, usize, Vec<Field>)> = Vec::new();
+        for (index, field) in config.fields.iter().enumerate() {
+            let name = field.vocabulary.as_str();
             if !vocabularies.contains_key(name) {
-                vocabularies.insert(name, Arc::new(config.vocabulary(name)?));
+                match config.vocabulary(name) {
+                    Ok(built) => drop(vocabularies.insert(name, Some(Arc::new(built)))),
+                    Err(errors) => {
+                        let key = Some("vocabulary");
+                        let fault = |error| ConfigFault::of_field(index, key, error);
+                        faults.extend(errors.into_iter().map(fault));
+                    }
+                }
             }
-        }
-        let mut grouped: Vec<(&RoutePattern, Vec<Field>)> = Vec::new();
-        for field in &config.fields {
-            let compiled = Field {
-                at: field.at.clone(),
-                vocabulary: Arc::clone(&vocabularies[field.vocabulary.as_str()]),
-                shape: field.shape()?,
-                on_alias: field.on_alias,
+            let shape = field
+                .shape()
+                .map_err(|error| faults.push(ConfigFault::of_field(index, None, error)));
+            let (Some(Some(vocabulary)), Ok(shape)) = (vocabularies.get(name), shape) else {
+                continue;
             };
-            match grouped.iter_mut().find(|(route, _)| **route == field.route) {
-                Some((_, fields)) => fields.push(compiled),
-                None => grouped.push((&field.route, vec![compiled])),
+            let (at, vocabulary) = (field.at.clone(), Arc::clone(vocabulary));
+            let compiled = Field { at, vocabulary, shape, on_alias: field.on_alias };
+            match grouped.iter_mut().find(|(route, ..)| **route == field.route) {
+                Some((_, _, fields)) => fields.push(compiled),
+                None => grouped.push((&field.route, index, vec![compiled])),
             }
         }
         let (mut ids, mut sets) = (Vec::new(), Vec::new());
-        for (id, (route, fields)) in (0..).zip(grouped) {
+        for (id, (route, index, fields)) in (0..).zip(grouped) {
             if fields.len() > ROUTE_FIELDS_MAX {
                 let (route, count) = (route.clone(), fields.len());
-                return Err(ConfigError::TooManyOfRoute { route, count });
+                let error = ConfigError::TooManyOfRoute { route, count };
+                faults.push(ConfigFault::of_field(index, None, error));
+                continue;
             }
-            let set = FieldSet::new(fields)
-                .map_err(|fault| ConfigError::Field { route: route.clone(), fault })?;
-            ids.push((route, Some(id)));
-            sets.push(set);
+            match FieldSet::new(fields) {
+                Ok(set) => {
+                    ids.push((route, Some(id)));
+                    sets.push((route.clone(), set));
+                }
+                Err(fault) => {
+                    let error = ConfigError::Field { route: route.clone(), fault };
+                    faults.push(ConfigFault::of_field(index, None, error));
+                }
+            }
         }
-        let routes = RouteTable::build(ids, None).map_err(ConfigError::Route)?;
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let routes = RouteTable::build(ids, None)
+            .map_err(|error| vec![ConfigFault::of_all(ConfigError::Route(error))])?;
         Ok(Self { routes, sets })
     }
 
@@ -324,10 +389,20 @@ impl Fields {
         self.sets.is_empty()
     }
 
-    /// The fields of a request, if its route has any.
+    /// The fields of a request, if its route has any. HEAD has those of GET, unless a route names
+    /// it.
     pub fn find(&self, method: &Method, path: &str) -> Option<&FieldSet> {
-        let id = self.routes.find(method, path)?;
-        Some(&self.sets[usize::from(id)])
+        let set =
+            |method: &Method| self.routes.find(method, path).map(|id| &self.sets[usize::from(id)]);
+        let own = set(method);
+        let found = match own {
+            Some((route, _)) if *method == Method::HEAD && route.method.is_none() => {
+                set(&Method::GET)
+            }
+            None if *method == Method::HEAD => set(&Method::GET),
+            own => own,
+        };
+        found.map(|(_, set)| set)
     }
 }
 
@@ -371,7 +446,9 @@ shape = "list"
 
     fn compile(toml: &str) -> Result<Fields, String> {
         let config: Config = toml::from_str(toml).map_err(|error| error.to_string())?;
-        Fields::compile(&config).map_err(|error| format!("{}: {error}", error.key()))
+        let told = |fault: &ConfigFault| format!("{}: {}", fault.error.key(), fault.error);
+        Fields::compile(&config)
+            .map_err(|faults| faults.iter().map(told).collect::<Vec<_>>().join("\n"))
     }
 
     #[test]
@@ -413,6 +490,70 @@ shape = "list"
         let money = list.vocabulary("money").unwrap();
         assert_eq!(money.values().collect::<Vec<_>>(), ["EUR", "CHF"]);
         assert_eq!(money.find("eur"), Some("EUR"));
+    }
+
+    #[test]
+    fn head_has_the_fields_of_get_unless_a_route_names_it() {
+        let field = |route: &str, at: &str| {
+            format!(
+                "[[fields]]\nroute = \"{route}\"\nat = \"query:{at}\"\nvocabulary = \"stages\"\n\
+                 shape = \"scalar\"\n"
+            )
+        };
+        let get = field("GET /a", "get");
+        for (toml, want) in [
+            (get.clone(), Some("get")),
+            (get.clone() + &field("/a", "any"), Some("get")),
+            (get + &field("HEAD /a", "head"), Some("head")),
+            (field("/a", "any"), Some("any")),
+            (field("POST /a", "post"), None),
+        ] {
+            let fields = compile(&toml).unwrap();
+            let set = fields.find(&Method::HEAD, "/a");
+            let rewritten = set.and_then(|set| {
+                let query = "get=Seed&any=Seed&head=Seed";
+                set.rewrite_query(query).unwrap()
+            });
+            let found = rewritten.as_deref().map(|query| {
+                let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap());
+                pairs.find(|(_, value)| *value == "seed").unwrap().0
+            });
+            assert_eq!(found, want, "{toml}");
+        }
+    }
+
+    #[test]
+    fn all_faults_are_told_with_their_places() {
+        let toml = r#"
+[vocabularies.one]
+values = { a = ["x"], b = ["X"] }
+sum_tolerance = 20.0
+[vocabularies.two]
+[[fields]]
+route = "/a"
+at = "/x"
+vocabulary = "paymnt"
+shape = "scalar"
+[[fields]]
+route = "/a"
+at = "/y"
+vocabulary = "two"
+shape = "scalar"
+key = "k"
+"#;
+        let faults = Fields::compile(&toml::from_str(toml).unwrap()).unwrap_err();
+        let key = |key: &str| Step::Key(key.to_owned());
+        let places: Vec<_> = faults.into_iter().map(|fault| fault.below).collect();
+        assert_eq!(
+            places,
+            [
+                vec![key("one"), key("sum_tolerance")],
+                vec![key("one"), key("values"), key("b")],
+                vec![key("two")],
+                vec![Step::Index(0), key("vocabulary")],
+                vec![Step::Index(1)],
+            ]
+        );
     }
 
     #[test]

@@ -270,7 +270,7 @@ impl Compiler<'_> {
         let (key, sources) = (&self.ground.key, self.sources);
         let context = BuildContext { key, sources, memory, operations_apart };
         (entry.build)(protect, &context)
-            .map_err(|error| anyhow::anyhow!("protect.{}.{}: {error}", entry.name, error.key))
+            .map_err(|errors| anyhow::anyhow!("protect.{}: {errors}", entry.name))
     }
 
     /// Notes a rule, and makes the link to it.

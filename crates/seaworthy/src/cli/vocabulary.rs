@@ -119,12 +119,13 @@ fn configured(file: ConfigFile, surroundings: Surroundings) -> Result<vocabulary
     Ok(config.protect.vocabulary)
 }
 
-fn unusable(error: ConfigError) -> Failure {
-    let exit = match error {
-        ConfigError::UnknownVocabulary { .. } => Exit::Usage,
+fn unusable(errors: Vec<ConfigError>) -> Failure {
+    let exit = match errors.as_slice() {
+        [ConfigError::UnknownVocabulary { .. }] => Exit::Usage,
         _ => Exit::Config,
     };
-    Failure::new(exit, error.to_string())
+    let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    Failure::new(exit, lines.join("\n"))
 }
 
 fn standard_input() -> Result<String, Failure> {

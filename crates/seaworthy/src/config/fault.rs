@@ -31,6 +31,8 @@ const FAULTS_MAX: usize = 100;
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     faults: Vec<Fault>,
+    /// The keys that could not be read.
+    unread: Vec<String>,
     /// The first line that is not TOML. What follows it was guessed at.
     torn_at: Option<u32>,
 }
@@ -43,6 +45,30 @@ impl Report {
         if !known && self.faults.len() < FAULTS_MAX {
             self.faults.push(fault);
         }
+    }
+
+    /// Adds a fault of sense, unless a part of what it is about could not be read: it was judged as
+    /// if that were not there, and so may be right.
+    pub(crate) fn add_sense(&mut self, fault: Fault) {
+        // Items of a list that could not be read leave the others to be judged.
+        if !self.has_unread(&fault.key, |rest| rest.is_empty() || rest.starts_with('.')) {
+            self.push(fault);
+        }
+    }
+
+    /// Whether items of the list at `key` could not be read.
+    pub(crate) fn has_unread_items(&self, key: &str) -> bool {
+        self.has_unread(key, |rest| rest.starts_with('['))
+    }
+
+    fn has_unread(&self, key: &str, is_part: impl Fn(&str) -> bool) -> bool {
+        self.unread.iter().any(|unread| unread.strip_prefix(key).is_some_and(&is_part))
+    }
+
+    /// Adds a fault of shape: what is at its key is read as if it were not there.
+    pub(crate) fn add_unread(&mut self, fault: Fault) {
+        self.unread.push(fault.key.clone());
+        self.push(fault);
     }
 
     pub(crate) fn syntax_fault_at(&mut self, line: u32) {

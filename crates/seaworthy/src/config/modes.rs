@@ -126,9 +126,6 @@ fn fleet_fault() -> String {
 
 /// The password at `source`, without the line end that a file has. A fault never shows it.
 fn password_of(source: &Source, sources: &Sources) -> Result<String, String> {
-    if source.is_remote() {
-        return Err("expected \"env:<NAME>\" or \"file:<path>\"".to_owned());
-    }
     let text = std::str::from_utf8(sources.bytes(source)?)
         .map_err(|_| format!("{source} is not UTF-8"))?;
     let text = text.strip_suffix('\n').unwrap_or(text);

@@ -43,7 +43,7 @@ where
             _ => false,
         };
         if !follows {
-            report.push(error.kind.into_fault(place, &at));
+            report.add_unread(error.kind.into_fault(place, &at));
         }
         // An error that is raised again although its place is hidden belongs to what is around.
         let mut hide = at;

@@ -601,6 +601,7 @@ fn the_examples_of_the_default_file_are_right() {
         "modes.redis_password",
         "modes.redis_ca",
         "protect.access.matrix",
+        "protect.access.api_keys.keys",
         "route[0].protect.signature.secrets",
         "protect.signature.secrets",
         "protect.request_schema.openapi",
@@ -657,7 +658,7 @@ fn alerts_need_a_secret_that_is_one() {
         ),
         (
             "[alerts]\nsecrets = [\"hunter2\"]",
-            "seaworthy.toml:2:12 alerts.secrets[0] expected \"env:<NAME>\", \"file:<path>\" or \"https://…\"",
+            "seaworthy.toml:2:12 alerts.secrets[0] expected \"env:<NAME>\" or \"file:<path>\"",
         ),
         (
             "[alerts]\ntolerance = \"2h\"",
@@ -668,6 +669,111 @@ fn alerts_need_a_secret_that_is_one() {
         assert!(said.starts_with(want), "{toml}: {said}");
         assert!(!said.contains("hunter2"), "{said}");
     }
+}
+
+#[test]
+fn a_source_that_cannot_be_read_is_one_fault() {
+    const LOCAL: &str = "expected \"env:<NAME>\" or \"file:<path>\"";
+    const REMOTE: &str = "expected \"https://…\", \"file:<path>\" or \"env:<NAME>\"";
+    for (toml, want) in [
+        (
+            "[protect.access]\njwt = { jwks = \"http://id.example/jwks\" }",
+            format!("seaworthy.toml:2:16 protect.access.jwt.jwks {REMOTE}"),
+        ),
+        (
+            "[protect.access.jwt]\nsecret = \"hunter2\"",
+            format!("seaworthy.toml:2:10 protect.access.jwt.secret {LOCAL}"),
+        ),
+        (
+            "[protect.access.jwt]\nsecret = \"https://a.example/b\"",
+            format!("seaworthy.toml:2:10 protect.access.jwt.secret {LOCAL}"),
+        ),
+        (
+            "[protect.signature]\nsecrets = [\"https://a.example/b\"]",
+            format!("seaworthy.toml:2:12 protect.signature.secrets[0] {LOCAL}"),
+        ),
+        (
+            "[protect.access]\njwt = {}",
+            "seaworthy.toml:2:7 protect.access.jwt expected `jwks` or `secret`".to_owned(),
+        ),
+        (
+            "[protect.access]\napi_keys = { keys = \"hunter2\" }",
+            format!("seaworthy.toml:2:21 protect.access.api_keys.keys {LOCAL}"),
+        ),
+    ] {
+        assert_eq!(faults_of(toml), [want], "{toml}");
+    }
+}
+
+#[test]
+fn all_that_is_wrong_with_a_protection_is_told_at_its_own_line() {
+    let faults = faults_of(
+        r#"[protect.vocabulary.vocabularies.one]
+sum_tolerance = 20.0
+values = { a = ["x"],
+b = ["X"] }
+[[protect.vocabulary.fields]]
+route = "/a"
+at = "/x"
+shape = "scalar"
+vocabulary = "paymnt"
+[protect.core_rule_set]
+crs = ["gone", "lost"]
+[protect.core_rule_set.rules]
+1 = "off"
+"#,
+    );
+    let place = |fault: &String| fault.split(' ').take(2).map(str::to_owned).collect::<Vec<_>>();
+    let places: Vec<_> = faults.iter().map(place).collect();
+    let want: [Vec<&str>; 5] = [
+        vec!["seaworthy.toml:2:17", "protect.vocabulary.vocabularies.one.sum_tolerance"],
+        vec!["seaworthy.toml:4:5", "protect.vocabulary.vocabularies.one.values.b"],
+        vec!["seaworthy.toml:9:14", "protect.vocabulary.fields[0].vocabulary"],
+        vec!["seaworthy.toml:11:8", "protect.core_rule_set.crs[0]"],
+        vec!["seaworthy.toml:11:16", "protect.core_rule_set.crs[1]"],
+    ];
+    assert_eq!(places, want, "{faults:#?}");
+    let folder = Folder::with(
+        "[protect.core_rule_set]\ncrs = [\"env:RULES\"]\n[protect.core_rule_set.rules]\n1 = \"off\"\n\
+         999999 = \"off\"\n",
+    );
+    let rules = ("RULES", "SecAction \"id:1,pass\"");
+    let inputs = Inputs { env: env(&[rules]), ..folder.inputs() };
+    assert_eq!(
+        folder.faults(&inputs),
+        ["seaworthy.toml:5:10 protect.core_rule_set.rules.999999 there is no rule 999999 that \
+          could be switched"]
+    );
+}
+
+#[test]
+fn a_core_rule_set_without_its_setup_is_a_fault() {
+    let folder = Folder::with("[protect.core_rule_set]\ncrs = [\"env:SETUP\", \"env:RULES\"]\n");
+    let rules = "SecRule &TX:crs_setup_version \"@eq 0\" \"id:901001,phase:1,deny,status:500\"";
+    let setup = "SecAction \"id:900990,phase:1,pass,setvar:tx.crs_setup_version=339\"";
+    let with = |setup: &str| {
+        let env = env(&[("SETUP", setup), ("RULES", rules)]);
+        folder.faults(&Inputs { env, ..folder.inputs() })
+    };
+    let faults = with("SecAction \"id:1,pass\"");
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(faults[0].contains("core_rule_set.crs rule 901001 denies every request"), "{faults:?}");
+    let env = env(&[("SETUP", setup), ("RULES", rules)]);
+    assert!(inspect(&Inputs { env, ..folder.inputs() }).is_ok());
+}
+
+#[test]
+fn a_fault_of_sense_is_not_hidden_by_one_of_shape_in_another_field() {
+    let field = |at: &str, vocabulary: &str| {
+        format!(
+            "[[protect.vocabulary.fields]]\nroute = \"/a\"\nshape = \"scalar\"\nat = \"{at}\"\n\
+             vocabulary = \"{vocabulary}\"\n"
+        )
+    };
+    let faults = faults_of(&(field("x", "stages") + &field("/x", "food")));
+    assert_eq!(faults.len(), 2, "{faults:#?}");
+    assert!(faults.iter().any(|fault| fault.contains("fields[0].at expected a JSON Pointer")));
+    assert!(faults.iter().any(|fault| fault.contains("there is no vocabulary \"food\"")));
 }
 
 #[test]

@@ -10,19 +10,12 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::value::Datetime;
 
-use super::matrix::{Roles, line_of, shape_fault};
+use super::matrix::Roles;
+use super::written::Written;
 use crate::client::{TENANT_WANTED, is_tenant};
 
 /// Keys of one file.
 const KEYS_MAX: usize = 10_000;
-
-/// The file, as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    #[serde(default)]
-    key: Vec<Spanned<WrittenKey>>,
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,17 +47,17 @@ impl ApiKeys {
         text: &[u8],
         role: impl Fn(&str) -> Option<Roles>,
     ) -> Result<Self, Vec<String>> {
-        let text = std::str::from_utf8(text).map_err(|_| vec!["it is not UTF-8".to_owned()])?;
-        let written: Written =
-            toml::from_str(text).map_err(|error| vec![shape_fault(text, &error)])?;
-        let (mut keys, mut faults) = (HashMap::new(), Vec::new());
-        if written.key.len() > KEYS_MAX {
-            faults.push(format!("it has more than {KEYS_MAX} keys"));
+        let mut written = Written::read(text)?;
+        let rows: Vec<Spanned<WrittenKey>> = written.take_rows("key");
+        written.finish(&["key"]);
+        let mut keys = HashMap::new();
+        if rows.len() > KEYS_MAX {
+            written.faults.push(format!("it has more than {KEYS_MAX} keys"));
         }
-        for spanned in written.key {
-            let line = line_of(text, spanned.span().start);
+        for spanned in rows {
+            let place = Spanned::new(spanned.span(), ());
             let WrittenKey { name, sha256, roles: named, tenant, expires } = spanned.into_inner();
-            let mut fault = |fault: String| faults.push(format!("line {line}: {name:?}: {fault}"));
+            let mut fault = |fault: String| written.fault(&place, format!("{name:?}: {fault}"));
             let mut roles = Roles::NONE;
             for named in named {
                 match role(&named) {
@@ -87,7 +80,7 @@ impl ApiKeys {
                 fault("the key is there twice".to_owned());
             }
         }
-        if faults.is_empty() { Ok(Self(keys)) } else { Err(faults) }
+        if written.faults.is_empty() { Ok(Self(keys)) } else { Err(written.faults) }
     }
 
     pub(super) fn find(&self, key: &[u8]) -> Option<&ApiKey> {
@@ -186,6 +179,8 @@ mod tests {
                 "line 9: \"c\": the key is there twice",
             ]
         );
+        let rows = "[[key]]\nname = 5\n[[key]]\nname = \"b\"\n[[kay]]\n";
+        assert_eq!(read(rows).err().unwrap().len(), 3, "each row is read by itself");
         let misspelt = read("[[key]]\nnmae = \"a\"").err().unwrap();
         assert!(misspelt[0].contains("line 2") && misspelt[0].contains("nmae"), "{misspelt:?}");
     }

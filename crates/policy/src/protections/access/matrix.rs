@@ -9,6 +9,7 @@ use http::Method;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::written::Written;
 use crate::route::{RouteError, RoutePattern, RouteTable};
 
 /// Roles that a matrix can tell apart.
@@ -41,17 +42,6 @@ impl Roles {
     pub const fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
-}
-
-/// The file, as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    roles: Vec<Spanned<String>>,
-    #[serde(default)]
-    row: Vec<WrittenRow>,
-    #[serde(default)]
-    tenant: WrittenTenant,
 }
 
 #[derive(Deserialize)]
@@ -91,19 +81,28 @@ pub struct Row {
 impl Matrix {
     /// Reads a matrix; every fault has its line.
     pub fn read(text: &[u8]) -> Result<Self, Vec<String>> {
-        let text = std::str::from_utf8(text).map_err(|_| vec!["it is not UTF-8".to_owned()])?;
-        let written: Written =
-            toml::from_str(text).map_err(|error| vec![shape_fault(text, &error)])?;
-        let mut reading = Reading { text, roles: Vec::new(), faults: Vec::new() };
-        reading.roles(&written.roles);
-        let rows = reading.rows(&written.row);
-        let across = reading.set(&written.tenant.across);
-        let table = reading.table(&rows, &written.row);
-        let Reading { roles, faults, .. } = reading;
+        let mut written = Written::read(text)?;
+        let named: Option<Vec<Spanned<String>>> = written.take("roles");
+        if named.is_none() && written.faults.is_empty() {
+            written.faults.push("`roles` is missing".to_owned());
+        }
+        let rows: Vec<WrittenRow> = written.take_rows("row");
+        let tenant: WrittenTenant = written.take("tenant").unwrap_or_default();
+        written.finish(&["roles", "row", "tenant"]);
+        // Where they could not be read, no row can be held against them.
+        let roles_known = named.is_some();
+        let mut reading = Reading { written, roles: Vec::new(), roles_known };
+        reading.roles(&named.unwrap_or_default());
+        let lines = rows;
+        let rows = reading.rows(&lines);
+        let across = reading.set(&tenant.across);
+        let table = reading.table(&rows, &lines);
+        let Reading { roles, written, .. } = reading;
+        let faults = written.faults;
         let Some(table) = table.filter(|_| faults.is_empty()) else { return Err(faults) };
         let anonymous = roles.iter().position(|role| role == ANONYMOUS);
         let anonymous = anonymous.map_or(Roles::NONE, Roles::one);
-        let isolation = written.tenant.isolation;
+        let isolation = tenant.isolation;
         Ok(Self { roles, rows, table, anonymous, isolation, across })
     }
 
@@ -139,19 +138,21 @@ impl Matrix {
 
 /// Collects what is wrong with a matrix.
 struct Reading<'a> {
-    text: &'a str,
+    written: Written<'a>,
     roles: Vec<String>,
-    faults: Vec<String>,
+    roles_known: bool,
 }
 
 impl Reading<'_> {
     fn fault<T>(&mut self, at: &Spanned<T>, fault: impl std::fmt::Display) {
-        self.faults.push(format!("line {}: {fault}", line_of(self.text, at.span().start)));
+        self.written.fault(at, fault);
     }
 
     fn roles(&mut self, written: &[Spanned<String>]) {
         if written.len() > ROLES_MAX {
-            self.faults.push(format!("expected at most {ROLES_MAX} roles, not {}", written.len()));
+            self.written
+                .faults
+                .push(format!("expected at most {ROLES_MAX} roles, not {}", written.len()));
         }
         for role in written.iter().take(ROLES_MAX) {
             let name = role.get_ref();
@@ -170,6 +171,7 @@ impl Reading<'_> {
         for name in names {
             match self.roles.iter().position(|role| role == name.get_ref()) {
                 Some(index) => set = set.with(Roles::one(index)),
+                None if !self.roles_known => {}
                 None => {
                     let fault = format!("{:?} is none of the roles", name.get_ref());
                     self.fault(name, fault);
@@ -181,7 +183,9 @@ impl Reading<'_> {
 
     fn rows(&mut self, written: &[WrittenRow]) -> Vec<Row> {
         if written.len() > ROWS_MAX {
-            self.faults.push(format!("expected at most {ROWS_MAX} rows, not {}", written.len()));
+            self.written
+                .faults
+                .push(format!("expected at most {ROWS_MAX} rows, not {}", written.len()));
             return Vec::new();
         }
         let mut rows = Vec::with_capacity(written.len());
@@ -213,22 +217,10 @@ impl Reading<'_> {
         };
         match written.get(count - 1) {
             Some(row) if rows.len() == written.len() => self.fault(&row.route, fault),
-            _ => self.faults.push(fault),
+            _ => self.written.faults.push(fault),
         }
         None
     }
-}
-
-/// What is wrong with the shape of a file, with its line.
-pub(super) fn shape_fault(text: &str, error: &toml::de::Error) -> String {
-    let line = line_of(text, error.span().map_or(0, |span| span.start));
-    format!("line {line}: {}", error.message().trim().replace('\n', " "))
-}
-
-/// The line of the byte at `offset`, from 1.
-pub(super) fn line_of(text: &str, offset: usize) -> usize {
-    let before = text.as_bytes().get(..offset).unwrap_or_default();
-    before.iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
 #[cfg(test)]
@@ -304,7 +296,20 @@ across = ["admin"]
             [("roles = 1", "line 1"), ("[[row]]", "missing field `route`"), ("rols = []", "rols")]
         {
             let faults = Matrix::read(text.as_bytes()).unwrap_err();
-            assert!(faults[0].contains(words), "{faults:?}");
+            assert!(faults.iter().any(|fault| fault.contains(words)), "{faults:?}");
         }
+    }
+
+    #[test]
+    fn faults_of_shape_are_told_together() {
+        let lines = |text: &str| -> Vec<String> {
+            let faults = Matrix::read(text.as_bytes()).unwrap_err();
+            faults.iter().map(|fault| fault.split(':').next().unwrap().to_owned()).collect()
+        };
+        let shape = "roles = [\"a\"]\n[[row]]\nroute = \"/a\"\n[[row]]\nroute = \"/b\"\nallow = 5\n\
+                     [[row]]\nroute = \"/c\"\nallow = [\"b\"]\n[tenant]\nisolated = true\n";
+        assert_eq!(lines(shape), ["line 2", "line 6", "line 11", "line 9"]);
+        assert_eq!(lines("roles = [\"a\"\n\n[[row]]\nroute = = 1\n").len(), 2);
+        assert_eq!(lines("roles = 5\n[[row]]\nroute = \"/a\"\nallow = [\"b\"]"), ["line 1"]);
     }
 }
