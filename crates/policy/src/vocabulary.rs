@@ -16,6 +16,7 @@
 mod config;
 mod decimal;
 mod fold;
+mod form;
 mod invalid;
 mod json;
 mod normalized;

@@ -1,7 +1,7 @@
 //! Takes the values of a vocabulary in every spelling, and gives the service one.
 //!
-//! 1. It judges the requests that fall under one of its `fields`, in a JSON body or in the query;
-//!    a field that is not there is no fault.
+//! 1. It judges the requests that fall under one of its `fields`, in the query or in a body of
+//!    JSON, of a form or of parts; a field that is not there is no fault.
 //! 2. An input that means no value is denied, with what may have been meant. Nothing is dropped,
 //!    and nothing is given a default.
 //! 3. Where a field says so, the service gets the canonical values, once everything in the body
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::content::{Body, Content, Media};
+use crate::content::{Body, Content, ContentFault, Media};
 use crate::mode::ModeSetting;
 use crate::problem::{Code, Denial, FieldError};
 use crate::protection::{Effects, Outcome, Protection, Request, Rewrite};
@@ -103,8 +103,8 @@ impl Protection for VocabularyRule {
     }
 }
 
-/// The body in canonical values, where that is another one; `None` where it is no JSON and does
-/// not say that it is.
+/// The body in canonical values, where that is another one; `None` where it is nothing that can
+/// carry a field, and does not say that it is.
 fn rewrite_body(fields: &FieldSet, body: &Body) -> Result<Option<Option<Content>>, Denial> {
     if *body.media() == Media::Json && body.json().is_ok_and(|json| fields.is_settled(json)) {
         return Ok(Some(None));
@@ -117,14 +117,29 @@ fn rewrite_body(fields: &FieldSet, body: &Body) -> Result<Option<Option<Content>
             Err(body.fault().expect("it was just there").denial())
         }
         (Err(refusal), Media::Json) => Err(denial(&refusal)),
+        (Err(_), Media::Form) => {
+            body.form().map_err(ContentFault::denial)?;
+            rewritten_as(body, fields.rewrite_form(body.plain()))
+        }
+        (Err(_), Media::Multipart { .. }) => {
+            let parts = body.parts().map_err(ContentFault::denial)?;
+            rewritten_as(body, fields.rewrite_parts(body.plain(), parts))
+        }
         (Err(_), _) => Ok(None),
         (Ok(rewritten), _) => {
             // What two parsers could read in two ways was not judged as the service reads it.
             body.json().map_err(|fault| fault.denial())?;
-            let content = rewritten.map(|plain| Content::Read(body.rewritten(Bytes::from(plain))));
-            Ok(Some(content))
+            rewritten_as(body, Ok(rewritten))
         }
     }
+}
+
+fn rewritten_as(
+    body: &Body,
+    rewritten: Result<Option<Vec<u8>>, Refusal>,
+) -> Result<Option<Option<Content>>, Denial> {
+    let rewritten = rewritten.map_err(|refusal| denial(&refusal))?;
+    Ok(Some(rewritten.map(|plain| Content::Read(body.rewritten(Bytes::from(plain))))))
 }
 
 fn denial(refusal: &Refusal) -> Denial {
@@ -173,6 +188,7 @@ mod tests {
         fields = [
             { route = "POST /companies", at = "/focus", vocabulary = "stages", shape = "weights" },
             { route = "POST /companies", at = "/stage", vocabulary = "stages", shape = "scalar", on_alias = "pass" },
+            { route = "POST /companies", at = "/round", vocabulary = "stages", shape = "scalar" },
             { route = "GET /companies", at = "query:stage", vocabulary = "stages", shape = "list" },
         ]
     "#;
@@ -199,6 +215,10 @@ mod tests {
         let nan = r#"{"focus": {"seed": NaN}}"#;
         let twice = r#"{"focus": {"Seed": 1}, "x": {"a": 1, "a": 2}}"#;
         let form = ("content-type", "application/x-www-form-urlencoded");
+        let parts = ("content-type", "multipart/form-data; boundary=B");
+        let head = "--B\r\nContent-Disposition: form-data; name=round\r\n\r\n";
+        let part = &format!("{head}Seed\r\n--B--");
+        let part_written = &format!("{head}seed\r\n--B--");
         for (name, kind, body, want, sent) in [
             ("aliases", JSON, spelled, "allow", Some(written)),
             ("canonical", JSON, written, "allow", None),
@@ -209,7 +229,22 @@ mod tests {
             ("not JSON", JSON, "{stage: seed}", "unreadable-body", None),
             ("two readings elsewhere", JSON, twice, "ambiguous-body", None),
             ("JSON as text", ("content-type", "text/plain"), spelled, "allow", Some(written)),
-            ("a form", form, "stage=sead", "n/a", None),
+            ("a form", form, "x=1&y=%41", "allow", None),
+            ("a word in a form", form, "stage=sead", "vocabulary-mismatch", None),
+            ("a torn form", form, "stage=%", "ambiguous-body", None),
+            ("weights in a form", form, "focus[seed]=1", "vocabulary-mismatch", None),
+            ("an alias in a form", form, "x=%41&stage=Series+A", "allow", None),
+            (
+                "an alias in a form, rewritten",
+                form,
+                "x=%41&round=Series+A",
+                "allow",
+                Some("x=%41&round=series-a"),
+            ),
+            ("JSON as a form", form, spelled, "allow", Some(written)),
+            ("a part", parts, part, "allow", Some(part_written)),
+            ("a word in a part", parts, &part.replace("Seed", "sead"), "vocabulary-mismatch", None),
+            ("torn parts", parts, "--B", "unreadable-body", None),
             ("text", ("content-type", "text/plain"), "sead", "n/a", None),
         ] {
             let sample = Sample::new("POST", "/companies", &[kind]).with_body(body.as_bytes());

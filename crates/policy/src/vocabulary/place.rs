@@ -117,6 +117,20 @@ impl Pointer {
         self.0.iter().zip(&other.0).all(meets)
     }
 
+    /// The name of the member that it starts with, and the way on from there. `None` where it does
+    /// not start with one.
+    pub(super) fn named(&self) -> Option<(&str, Self)> {
+        match self.0.split_first() {
+            Some((Step::To(name), rest)) => Some((name, Self(rest.to_vec()))),
+            _ => None,
+        }
+    }
+
+    /// Whether it leads nowhere else than to the whole.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether `holds` for each value that the pointer leads to. Names are there once in a tree.
     pub(super) fn all(&self, root: &Value, holds: &mut dyn FnMut(&Value) -> bool) -> bool {
         all(&self.0, root, holds)

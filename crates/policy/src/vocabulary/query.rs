@@ -12,19 +12,21 @@ use super::place::Edit;
 use super::rewrite::{Field, OnAlias, Review};
 use super::{INPUT_BYTES_MAX, ValueId, Vocabulary};
 
-/// Judges the parameter of `field` in `query`, and adds what is to be changed to `edits`.
+/// Judges the parameters that carry `field` in `query`, by their names, and adds what is to be
+/// changed to `edits`. Faults are told of `place`.
 pub(super) fn review(
     query: &str,
-    name: &str,
+    is_it: &dyn Fn(&str) -> bool,
+    place: &str,
     field: &Field,
     review: &mut Review,
     edits: &mut Vec<Edit>,
 ) {
     let is_list = field.shape == Shape::List;
-    let place = format!("query:{name}");
+    let place = place.to_owned();
     let mut seen: Vec<ValueId> = Vec::new();
     let mut count = 0;
-    for (start, span) in parameters(query, name) {
+    for (start, span) in parameters(query, is_it) {
         let raw = query.get(span.clone()).expect("a value is a part of the query");
         if !is_list && count > 0 {
             return review.push(InvalidInput::new(place, raw, Reason::DuplicateKey));
@@ -101,21 +103,24 @@ fn judge<'v>(
     }
 }
 
-/// The start of each parameter called `name`, and the span of its value.
-fn parameters(query: &str, name: &str) -> impl Iterator<Item = (usize, Range<usize>)> {
+/// The start of each parameter whose name `is_it`, and the span of its value.
+fn parameters(
+    query: &str,
+    is_it: &dyn Fn(&str) -> bool,
+) -> impl Iterator<Item = (usize, Range<usize>)> {
     let mut start = 0;
     query.split('&').filter_map(move |parameter| {
         let at = start;
         let end = at + parameter.len();
         start = end + 1;
         let (own, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let is_it = decode(own).is_some_and(|own| own == name);
-        is_it.then_some((at, end - value.len()..end))
+        let is_one = decode(own).is_some_and(|own| is_it(&own));
+        is_one.then_some((at, end - value.len()..end))
     })
 }
 
 /// `text` decoded as a form's. `None` where it is not UTF-8 or an escape is none.
-fn decode(text: &str) -> Option<Cow<'_, str>> {
+pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['%', '+']) {
         return Some(Cow::Borrowed(text));
     }

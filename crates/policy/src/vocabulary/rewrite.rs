@@ -138,7 +138,9 @@ impl FieldSet {
     pub fn rewrite_query(&self, query: &str) -> Result<Option<String>, Refusal> {
         let (mut review, mut edits) = (Review::new(), Vec::new());
         for (name, field) in &self.query {
-            query::review(query, name, field, &mut review, &mut edits);
+            let is_it = |own: &str| own == name;
+            let place = format!("query:{name}");
+            query::review(query, &is_it, &place, field, &mut review, &mut edits);
         }
         review.finish()?;
         Ok((!edits.is_empty()).then(|| edited(query, edits)))
@@ -181,7 +183,7 @@ pub(super) struct Review {
 }
 
 impl Review {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { invalid: Invalid::default(), budget: Budget::new() }
     }
 
@@ -195,7 +197,17 @@ impl Review {
         self.invalid.suggest(shown(input), near);
     }
 
-    fn finish(self) -> Result<(), Refusal> {
+    /// How much may still be suggested.
+    pub(super) const fn budget(&mut self) -> &mut Budget {
+        &mut self.budget
+    }
+
+    /// Takes what is wrong with the field at `at`.
+    pub(super) fn take(&mut self, at: &str, inputs: Vec<InvalidInput>, suggestions: Suggestions) {
+        self.invalid.take(at, inputs, suggestions);
+    }
+
+    pub(super) fn finish(self) -> Result<(), Refusal> {
         if self.invalid.inputs.is_empty() {
             return Ok(());
         }
@@ -232,7 +244,12 @@ impl Invalid {
 }
 
 /// What is to be changed in `body` so that `field`, which was read without a fault, is canonical.
-fn push_edits(reading: &Reading<'_, '_>, body: &str, field: &RawValue, edits: &mut Vec<Edit>) {
+pub(super) fn push_edits(
+    reading: &Reading<'_, '_>,
+    body: &str,
+    field: &RawValue,
+    edits: &mut Vec<Edit>,
+) {
     if reading.merges {
         let text = merged(reading, field);
         return edits.push(Edit { span: json::span(body, field.get()), text });
