@@ -64,6 +64,14 @@ impl ModeEntry {
         self.order(other) == Ordering::Greater
     }
 
+    /// Whether both say the same of a rule, whenever and in whatever order: its mode, of which
+    /// policy, and what their causes begin with, up to the colon.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let said = |entry: &Self| (entry.mode, entry.policy_hash);
+        let [kind, other_kind] = [self, other].map(|entry| entry.cause.as_str().split(':').next());
+        said(self) == said(other) && kind == other_kind
+    }
+
     /// A total order: equal are only entries that are the same.
     fn order(&self, other: &Self) -> Ordering {
         self.epoch
@@ -424,6 +432,21 @@ mod tests {
         assert_eq!(board.next_epoch("csrf"), Some(4));
         board.take("csrf", entry(Mode::Warn, EPOCH_MAX)).unwrap();
         assert_eq!(board.next_epoch("csrf"), None);
+    }
+
+    #[test]
+    fn what_an_entry_says_is_its_mode_of_a_policy_and_the_kind_of_its_cause() {
+        let said = ModeEntry { cause: Cause::new("held until 7: a sale"), ..entry(Mode::Warn, 1) };
+        for (other, is_same) in [
+            (ModeEntry { epoch: 9, since_us: 9, version: 9, ..said.clone() }, true),
+            (ModeEntry { cause: Cause::new("held until 7: another"), ..said.clone() }, true),
+            (ModeEntry { cause: Cause::new("held until 8: a sale"), ..said.clone() }, false),
+            (ModeEntry { cause: Cause::new("emergency: a sale"), ..said.clone() }, false),
+            (ModeEntry { mode: Mode::Off, ..said.clone() }, false),
+            (ModeEntry { policy_hash: [1; 32], ..said.clone() }, false),
+        ] {
+            assert_eq!(said.says_the_same(&other), is_same, "{other:?}");
+        }
     }
 
     #[test]

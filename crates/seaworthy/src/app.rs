@@ -123,7 +123,7 @@ pub async fn start(mut inputs: Inputs) -> Result<Running, StartError> {
     names.put_in_force(compiled.rules.iter().map(|rule| rule.id));
     let counters = Arc::new(GatewayMetrics::new(&gateway, Arc::clone(&names), clock));
     let reload_metrics = ReloadMetrics::default();
-    let fleet = join_fleet(&config, rollout::board(&book.standings()))?;
+    let fleet = join_fleet(&config, rollout::board(&book.standings(), book.now_unix_ms()))?;
     let (taken_over, take_overs) = mpsc::channel(1);
     let parts = rollout::Parts {
         book: book.clone(),

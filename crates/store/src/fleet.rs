@@ -17,7 +17,9 @@
 //! 7. One of a fleet leads. The lease ends by itself where it is not prolonged, here sooner than in
 //!    Redis. Two can still believe that they lead, where one was stopped in between; rule 3 settles
 //!    what they publish.
-//! 8. Each change of state is logged once, and is in [`FleetHealth`] for as long as it lasts.
+//! 8. What was made here and Redis has never had is known by its rule, over a restart as well, for a
+//!    demotion by an alert that was superseded unheard is not one that the fleet has let go of.
+//! 9. Each change of state is logged once, and is in [`FleetHealth`] for as long as it lasts.
 
 mod address;
 mod health;
@@ -26,6 +28,7 @@ mod link;
 mod metered;
 mod snapshot;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +85,9 @@ impl FleetOptions {
 pub struct FleetView {
     pub board: Arc<ModeBoard>,
     pub belief: Belief,
+    /// The rules whose newest entry of this gateway's own no Redis has had: it waits to be sent, or
+    /// one of a larger epoch came before it.
+    pub untold: Arc<BTreeSet<String>>,
 }
 
 /// What became of a publication.

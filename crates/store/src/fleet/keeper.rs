@@ -1,7 +1,7 @@
 //! The task that keeps the board: it alone talks to Redis, and it decides nothing that is not
 //! decided by comparing entries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -62,6 +62,8 @@ pub(super) struct Keeper {
     /// How old the snapshot was that the board began with.
     snapshot_us: Option<i64>,
     seen: BTreeMap<String, Seen>,
+    /// The newest entry of each rule that was made here, until Redis has had it.
+    untold: BTreeMap<String, ModeEntry>,
     link: Option<Link>,
     opened_at: Instant,
     health: FleetHealth,
@@ -97,10 +99,16 @@ impl Keeper {
         let FleetOptions { url, password, tls, prefix, snapshot: path, refresh, timeout, lease } =
             options;
         let place = Arc::new(Place { url, password, tls, prefix, timeout });
+        let mut untold: BTreeMap<_, _> =
+            known.iter().map(|(rule, entry)| (rule.to_owned(), entry.clone())).collect();
         let mut board = known;
         let (mut snapshot_us, mut fault) = (None, None);
         match snapshot::read(&path, &place.prefix) {
             Ok(Some(snapshot)) => {
+                untold.retain(|rule, known| {
+                    !snapshot.modes.get(rule).is_some_and(|entry| entry.says_the_same(known))
+                });
+                untold.extend(snapshot.untold);
                 board.merge(&snapshot.modes);
                 snapshot_us = Some(snapshot.synced_us);
             }
@@ -110,7 +118,11 @@ impl Keeper {
                 fault = Some(Cause::new(&text));
             }
         }
-        let first = FleetView { board: Arc::new(board.clone()), belief: Belief::default() };
+        let first = FleetView {
+            board: Arc::new(board.clone()),
+            belief: Belief::default(),
+            untold: Arc::new(names(&untold)),
+        };
         let (view, view_receiver) = watch::channel(first);
         let (published_health, health_receiver) = watch::channel(FleetHealth::default());
         let (leads, leads_receiver) = watch::channel(false);
@@ -124,6 +136,7 @@ impl Keeper {
             board,
             snapshot_us,
             seen: BTreeMap::new(),
+            untold,
             link: None,
             opened_at: now,
             health: FleetHealth { snapshot_fault: fault, ..FleetHealth::default() },
@@ -192,15 +205,25 @@ impl Keeper {
     /// Puts entries on the board and tells the fleet.
     async fn publish(&mut self, asks: impl Iterator<Item = Ask>) {
         let mut taken = Vec::new();
+        let mut superseded = Vec::new();
         for Ask { rule, entry, answer } in asks {
             match self.board.take(&rule, entry.clone()) {
-                Ok(Taken::New | Taken::Same) => taken.push((rule, entry, answer)),
-                Ok(Taken::Superseded { by }) => reply(answer, Ok(Published::Superseded { by })),
+                Ok(Taken::New | Taken::Same) => {
+                    self.told_here(&rule, &entry);
+                    taken.push((rule, entry, answer));
+                }
+                Ok(Taken::Superseded { by }) => {
+                    self.told_here(&rule, &entry);
+                    superseded.push((answer, by));
+                }
                 Err(error) => reply(answer, Err(error.into())),
             }
         }
-        // Whoever reads the board sees them before Redis does.
+        // Whoever reads the board sees them before Redis does, and before who asked has an answer.
         self.tell();
+        for (answer, by) in superseded {
+            reply(answer, Ok(Published::Superseded { by }));
+        }
         if self.link.is_some() {
             if let Err(error) = self.push().await {
                 self.failed(&error);
@@ -213,6 +236,17 @@ impl Keeper {
         }
         for (rule, entry, answer) in taken {
             reply(answer, self.outcome(&rule, &entry));
+        }
+    }
+
+    /// Notes an entry that was made here. There is one a rule, of the rules of the board.
+    fn told_here(&mut self, rule: &str, entry: &ModeEntry) {
+        let Self { untold, board, seen, .. } = self;
+        untold.retain(|rule, _| board.get(rule).is_some());
+        if seen.get(rule).and_then(|seen| seen.entry.as_ref()) == Some(entry) {
+            untold.remove(rule);
+        } else {
+            untold.insert(rule.to_owned(), entry.clone());
         }
     }
 
@@ -361,6 +395,9 @@ impl Keeper {
 
     /// Notes what Redis has for `rule`, and takes it where it is the later one.
     fn see(&mut self, rule: &str, raw: Raw, entry: Option<ModeEntry>) {
+        if entry.is_some() && self.untold.get(rule) == entry.as_ref() {
+            self.untold.remove(rule);
+        }
         if let Some(entry) = &entry
             && self.board.take(rule, entry.clone()).is_err()
         {
@@ -445,12 +482,16 @@ impl Keeper {
         self.health.held =
             self.board.iter().filter(|(rule, entry)| self.is_ahead(rule, entry)).count();
 
-        let mut board_changed = false;
+        let (mut board_changed, mut told) = (false, false);
         self.view.send_if_modified(|view| {
             board_changed = *view.board != self.board;
-            let changed = board_changed || view.belief != belief;
+            told = !view.untold.iter().eq(self.untold.keys());
+            let changed = board_changed || told || view.belief != belief;
             if board_changed {
                 view.board = Arc::new(self.board.clone());
+            }
+            if told {
+                view.untold = Arc::new(names(&self.untold));
             }
             view.belief = belief;
             changed
@@ -466,7 +507,7 @@ impl Keeper {
             health.clone_from(&self.health);
             changed
         });
-        if board_changed || (belief == Belief::Fresh && now >= self.snapshot_at) {
+        if board_changed || told || (belief == Belief::Fresh && now >= self.snapshot_at) {
             self.snapshot_at = now + SNAPSHOT_EVERY;
             self.save();
         }
@@ -478,6 +519,7 @@ impl Keeper {
             fleet: self.place.prefix.clone(),
             synced_us: known_us.unwrap_or_else(now_us),
             modes: self.board.clone(),
+            untold: self.untold.clone(),
         });
     }
 
@@ -518,6 +560,10 @@ fn reply(
     outcome: Result<Published, FleetError>,
 ) {
     drop(answer.send(outcome));
+}
+
+fn names(entries: &BTreeMap<String, ModeEntry>) -> BTreeSet<String> {
+    entries.keys().cloned().collect()
 }
 
 fn encode(entry: &ModeEntry) -> String {

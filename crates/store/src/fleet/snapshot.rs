@@ -5,12 +5,13 @@
 //!    or edited, is refused whole; so is one of another fleet. What it said is never guessed at.
 //! 3. A thread of its own writes it, and only the newest board: a slow disk holds up nothing.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use ring::digest;
-use seaworthy_policy::modes::ModeBoard;
+use seaworthy_policy::modes::{ModeBoard, ModeEntry};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -30,6 +31,9 @@ pub(super) struct Snapshot {
     /// Unix microseconds of when Redis last had it; where it never had, of the last change.
     pub(super) synced_us: i64,
     pub(super) modes: ModeBoard,
+    /// What was made here and Redis has not had, by rule, whatever has superseded it since.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) untold: BTreeMap<String, ModeEntry>,
 }
 
 /// Why there is nothing to believe. Fits after "failed to read <path>: ".
@@ -156,7 +160,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use seaworthy_policy::mode::Mode;
-    use seaworthy_policy::modes::{Cause, ModeEntry};
+    use seaworthy_policy::modes::Cause;
 
     use super::*;
 
@@ -166,8 +170,9 @@ mod tests {
         let entry =
             ModeEntry { mode, epoch: 3, policy_hash: [7; 32], version: 1, since_us: 5, cause };
         let mut modes = ModeBoard::default();
-        modes.take("csrf", entry).unwrap();
-        Snapshot { fleet: "seaworthy:desk".to_owned(), synced_us: 11, modes }
+        modes.take("csrf", entry.clone()).unwrap();
+        let untold = [("csrf".to_owned(), entry)].into();
+        Snapshot { fleet: "seaworthy:desk".to_owned(), synced_us: 11, modes, untold }
     }
 
     #[test]

@@ -49,6 +49,54 @@ async fn a_kill_and_a_restart_lose_nothing_and_a_demotion_meanwhile_reaches_the_
 }
 
 #[tokio::test]
+async fn what_no_redis_has_had_is_known_over_a_restart() {
+    let mut server = Server::start().await;
+    let folders = [tempdir().unwrap(), tempdir().unwrap()];
+    let is_untold = |fleet: &Fleet| fleet.board().borrow().untold.contains(RULE);
+    let one = Fleet::start(options(server.url(), folders[0].path()), ModeBoard::default());
+    until_synced(&one).await;
+    assert_eq!(one.publish(RULE, entry(Mode::Warn, 2)).await, Ok(Published::Taken));
+    assert!(!is_untold(&one), "Redis has it");
+    server.kill();
+    until(one.board(), "a loss", |view| view.belief != Belief::Fresh).await;
+    let held = one.publish(RULE, entry(Mode::Off, 3)).await;
+    assert!(matches!(held, Err(FleetError::Held { .. })), "{held:?}");
+    assert!(is_untold(&one));
+    one.close().await;
+
+    // Another goes on meanwhile, and the larger epoch wins.
+    server.restart().await;
+    let two = Fleet::start(options(server.url(), folders[1].path()), ModeBoard::default());
+    until_synced(&two).await;
+    assert_eq!(two.publish(RULE, entry(ENFORCE, 5)).await, Ok(Published::Taken));
+    let known = board(&[(RULE, entry(Mode::Off, 1))]);
+    let one = Fleet::start(options(server.url(), folders[0].path()), known.clone());
+    until_it_knows(&one, RULE, &entry(ENFORCE, 5)).await;
+    until_synced(&one).await;
+    assert!(is_untold(&one), "what has superseded it says nothing of it");
+    let late = one.publish(RULE, entry(Mode::Off, 4)).await;
+    assert!(matches!(late, Ok(Published::Superseded { .. })), "{late:?}");
+    assert!(is_untold(&one));
+    assert_eq!(one.publish(RULE, entry(Mode::Off, 6)).await, Ok(Published::Taken));
+    assert!(!is_untold(&one));
+    one.close().await;
+
+    // Of what a gateway knows by itself, that has been told of which the snapshot says the same.
+    let warn = board(&[(RULE, entry(Mode::Warn, 1))]);
+    for (known, folder, expected) in [
+        (&known, &folders[0], false),
+        (&warn, &folders[0], true),
+        (&known, &tempdir().unwrap(), true),
+    ] {
+        let one = Fleet::start(options(server.url(), folder.path()), known.clone());
+        assert_eq!(is_untold(&one), expected, "{known:?}");
+        until_it_knows(&one, RULE, &entry(Mode::Off, 6)).await;
+        assert_eq!(is_untold(&one), expected, "{known:?}");
+        one.close().await;
+    }
+}
+
+#[tokio::test]
 async fn of_a_redis_that_accepts_and_never_answers_the_last_known_modes_stand() {
     let server = Server::start().await;
     let folder = tempdir().unwrap();

@@ -6,11 +6,13 @@
 //!    something else has no use for it until it says the same.
 //! 2. What comes from elsewhere holds the rule here as it does there: for a while after a fall, until
 //!    an operator releases it after an alert, and for as long as an operator says. The cause says
-//!    which it is. What is held here is raised from elsewhere only by who has released it.
+//!    which it is. What is held here and raised elsewhere has been released there, also where this
+//!    gateway was away and has not heard of it; but of a hold that the fleet has never had it is told.
 //! 3. Where a version has fallen elsewhere and its next one has taken its place, it falls here as
 //!    well. An alert is about the rule: it demotes whatever version a gateway has.
 //! 4. A version that a reload has brought here may be an old one elsewhere: what the fleet knows of it
-//!    is taken up, and not the other way round.
+//!    is taken up, and not the other way round. That a config has other settings is no news: whatever
+//!    the fleet knows of those that others still have stays.
 //! 5. Epochs are those of the board. A gateway counts its own changes besides, and the two are never
 //!    compared.
 
@@ -23,6 +25,7 @@ use seaworthy_policy::modes::{Cause, ModeBoard, ModeEntry, name_of, named};
 use seaworthy_policy::rollout::{Event, Hold, PolicyHash, RuleState, Standing};
 use seaworthy_store::fleet::{Fleet, FleetError, FleetView, Published};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::Engine;
 use super::journal::Note;
@@ -34,6 +37,9 @@ const EMERGENCY: &str = "emergency: ";
 
 /// What the cause of a fall begins with: it holds the rule for a while, here as there.
 const FELL: &str = "fell: ";
+
+/// What the words of what was done elsewhere begin with.
+const OF_FLEET: &str = "in the fleet: ";
 
 /// What the cause begins with where an operator has let go.
 const RELEASED: &str = "released: ";
@@ -50,13 +56,15 @@ pub(crate) struct Shared {
     leads: Option<watch::Receiver<bool>>,
     /// What was taken up, and what was published.
     known: BTreeMap<String, ModeEntry>,
+    /// The newest publication of each name, which the view says nothing of until it has ended.
+    telling: BTreeMap<String, JoinHandle<()>>,
 }
 
 impl Shared {
     pub(crate) fn of(fleet: Option<Arc<Fleet>>) -> Self {
         let view = fleet.as_ref().map(|fleet| fleet.board());
         let leads = fleet.as_ref().map(|fleet| fleet.leads());
-        Self { fleet, view, leads, known: BTreeMap::new() }
+        Self { fleet, view, leads, known: BTreeMap::new(), telling: BTreeMap::new() }
     }
 
     /// Whether this gateway promotes.
@@ -89,7 +97,13 @@ impl Shared {
             let is_same = is_same_policy && place(was, was_held) == place(is, is.held(now_unix_ms));
             let is_new_here = !is_same_policy && !changed.took_over();
             let is_known = is_new_here && self.knows(&changed.rule, lane, is.policy);
-            if !is_same && !is_known {
+            // The config says as much, and others may have the settings of before.
+            let is_mere_edit = is_new_here
+                && was.mode == is.mode
+                && is.mode == Mode::Warn
+                && was_held.is_none()
+                && is.held(now_unix_ms).is_none();
+            if !is_same && !is_known && !is_mere_edit {
                 self.tell(&changed.rule, lane, is, was_held.is_some(), now_unix_ms);
             }
         }
@@ -100,6 +114,13 @@ impl Shared {
         let Some(view) = &self.view else { return false };
         let board = &view.borrow().board;
         board.get(&name_of(rule, lane)).is_some_and(|entry| entry.policy_hash == policy.to_bytes())
+    }
+
+    /// Whether the fleet has never had what was said last of a version here.
+    fn is_untold(&self, name: &str) -> bool {
+        let is_waiting = self.telling.get(name).is_some_and(|telling| !telling.is_finished());
+        let is_untold = |view: &watch::Receiver<FleetView>| view.borrow().untold.contains(name);
+        is_waiting || self.view.as_ref().is_some_and(is_untold)
     }
 
     /// Says where a version of a rule stands here.
@@ -121,8 +142,9 @@ impl Shared {
         let entry = entry(state, epoch, &cause);
         self.known.insert(rule.clone(), entry.clone());
         let fleet = Arc::clone(fleet);
+        let name = rule.clone();
         // It can wait for some timeouts. Whatever order these end in, epochs have one.
-        tokio::spawn(async move {
+        let telling = tokio::spawn(async move {
             match fleet.publish(&rule, entry).await {
                 Ok(Published::Taken) | Err(FleetError::Closed) => {}
                 Ok(Published::Superseded { by }) => {
@@ -132,6 +154,7 @@ impl Shared {
                 Err(error) => tracing::error!(rule, %error, "the fleet is not told of a mode"),
             }
         });
+        self.telling.insert(name, telling);
     }
 
     /// What the fleet knows and this gateway has not taken up, by the names of the board.
@@ -156,16 +179,17 @@ impl Shared {
 }
 
 /// The modes that this gateway knows by itself, to join a fleet with.
-pub(crate) fn board(standings: &Standings) -> ModeBoard {
+pub(crate) fn board(standings: &Standings, now_unix_ms: i64) -> ModeBoard {
     let mut board = ModeBoard::default();
     for (rule, standing) in standings.iter() {
         for lane in LANES {
             let Some(state) = standing.lane(lane) else { continue };
+            let held = state.held(now_unix_ms);
             // Its config says the mode of a rule that nothing has moved.
-            if state.mode == Mode::Warn && state.hold.is_none() {
+            if state.mode == Mode::Warn && held.is_none() {
                 continue;
             }
-            let entry = entry(state, 1, &cause(state, state.hold.as_ref(), false));
+            let entry = entry(state, 1, &cause(state, held, false));
             if let Err(error) = board.take(&name_of(rule, lane), entry) {
                 tracing::warn!(rule, %error, "its mode is not shared");
             }
@@ -232,24 +256,21 @@ impl Engine {
         entry: &ModeEntry,
     ) {
         let Some(state) = standing.lane(lane) else { return };
-        let events = events(state, entry);
+        let is_unheard = self.is_unheard(rule, state);
+        let events = self.events(rule, state, entry);
         let raises = |event: &Event| matches!(event, Event::Adopted { mode: Mode::Enforce(_), .. });
-        let releases = |event: &Event| matches!(event, Event::Released { .. });
         if events.iter().any(raises) {
-            // What is held here, or pinned by this file, is not raised from elsewhere.
+            // What is pinned by this file is not raised from elsewhere.
             let rules = self.book.rules();
             let known = rules.iter().find(|known| known.name.to_string() == rule);
             if known.map(|known| known.setting) != Some(ModeSetting::Auto) {
                 self.shared.put_off(&name_of(rule, told));
                 return;
             }
-            let now_unix_ms = self.book.now_unix_ms();
-            // Whoever chooses a mode does not ask about a fall.
-            let is_held = state.held(now_unix_ms).is_some_and(|hold| !hold.after_fall);
-            if is_held && !events.iter().any(releases) {
+            if is_unheard {
                 tracing::warn!(rule, "held here, and enforced in the fleet: it is told so");
                 if let Some(state) = standing.lane(told) {
-                    self.shared.tell(rule, told, state, false, now_unix_ms);
+                    self.shared.tell(rule, told, state, false, self.book.now_unix_ms());
                 }
                 return;
             }
@@ -267,9 +288,28 @@ impl Engine {
             return;
         }
         let fallen = ModeEntry { mode: Mode::Warn, ..entry.clone() };
-        for event in events(&standing.current, &fallen) {
+        for event in self.events(rule, &standing.current, &fallen) {
             self.put_in_force(rule, Lane::Current, &event);
         }
+    }
+
+    /// What an entry of the fleet is to a version in `state`. Nobody can have let go of a hold that
+    /// the fleet has never had.
+    fn events(&self, rule: &str, state: &RuleState, entry: &ModeEntry) -> Vec<Event> {
+        let mut events = events(state, entry, self.book.now_unix_ms());
+        if self.is_unheard(rule, state) {
+            events.retain(|event| !matches!(event, Event::Released { .. }));
+        }
+        events
+    }
+
+    /// Whether a version is held by what was done here and the fleet has never had. A fall is none:
+    /// whoever chooses a mode does not ask about it.
+    fn is_unheard(&self, rule: &str, state: &RuleState) -> bool {
+        let is_ours = |hold: &Hold| !hold.after_fall && !hold.reason.starts_with(OF_FLEET);
+        // A hold is of all versions, also of one that has inherited it.
+        let is_untold = || LANES.iter().any(|lane| self.shared.is_untold(&name_of(rule, *lane)));
+        state.held(self.book.now_unix_ms()).is_some_and(is_ours) && is_untold()
     }
 
     fn put_in_force(&mut self, rule: &str, lane: Lane, event: &Event) {
@@ -277,7 +317,8 @@ impl Engine {
             Ok(changed) => {
                 tracing::info!(rule, mode = %changed.mode(lane), "taken up from the fleet");
                 self.took_over(&changed);
-                self.journal.note(vec![Note::adopted(changed, lane)]);
+                let track = self.tracks.get(&(rule.to_owned(), lane));
+                self.journal.note(vec![Note::adopted(changed, lane, track)]);
             }
             Err(error) => tracing::debug!(rule, %error, "not taken up"),
         }
@@ -319,23 +360,27 @@ fn place(state: &RuleState, held: Option<&Hold>) -> (Mode, Option<(bool, bool, O
 
 /// What an entry of the fleet is to a rule in `state`, in its order; nothing where it is there
 /// already.
-fn events(state: &RuleState, entry: &ModeEntry) -> Vec<Event> {
+fn events(state: &RuleState, entry: &ModeEntry, now_unix_ms: i64) -> Vec<Event> {
     let cause = entry.cause.as_str();
-    let of_fleet = |words: &str| format!("in the fleet: {words}");
+    let of_fleet = |words: &str| format!("{OF_FLEET}{words}");
+    let held = state.held(now_unix_ms);
     if let Some(alert) = cause.strip_prefix(EMERGENCY) {
         let is_there = state.hold.as_ref().is_some_and(|hold| hold.emergency);
         let alerted = Event::Alerted { alert: of_fleet(alert) };
         return if is_there { Vec::new() } else { vec![alerted] };
     }
     let mut events = Vec::new();
-    if let Some(reason) = cause.strip_prefix(RELEASED)
-        && state.hold.is_some()
-    {
+    // An entry that says nothing of a hold is of a rule that is held no more, however that came. A
+    // fall lets go of nothing.
+    let keeps = cause.starts_with(HELD) || cause.starts_with(FELL);
+    let is_over = !keeps && held.is_some_and(|hold| !hold.after_fall);
+    let released = cause.strip_prefix(RELEASED).filter(|_| state.hold.is_some());
+    if let Some(reason) = released.or(is_over.then_some(cause)) {
         events.push(Event::Released { reason: of_fleet(reason) });
     }
     let is_enforced = matches!(entry.mode, Mode::Enforce(_));
     let is_there = state.mode == entry.mode;
-    let has_fallen = is_there && state.hold.as_ref().is_some_and(|hold| hold.after_fall);
+    let has_fallen = is_there && held.is_some_and(|hold| hold.after_fall);
     match cause.strip_prefix(FELL) {
         // One that is enforced has taken the place of what fell.
         Some(why) if !is_enforced && !has_fallen => {
@@ -348,10 +393,11 @@ fn events(state: &RuleState, entry: &ModeEntry) -> Vec<Event> {
     }
     if let Some((until, reason)) = cause.strip_prefix(HELD).and_then(|rest| rest.split_once(": ")) {
         let until_unix_ms = until.parse().ok();
-        let is_there = state.hold.as_ref().is_some_and(|hold| {
+        let is_past = until_unix_ms.is_some_and(|until: i64| until <= now_unix_ms);
+        let is_there = held.is_some_and(|hold| {
             hold.emergency || !hold.after_fall && hold.until_unix_ms == until_unix_ms
         });
-        if !is_there {
+        if !is_there && !is_past {
             events.push(Event::Held { until_unix_ms, reason: of_fleet(reason) });
         }
     }
@@ -370,6 +416,17 @@ mod tests {
 
     fn after(state: &RuleState, event: &Event) -> RuleState {
         state.after(event, &RolloutConfig::default(), NOW)
+    }
+
+    /// Where somebody stands who hears that `event` has made `here` of `before`.
+    fn heard(before: &RuleState, here: &RuleState, there: &RuleState, now: i64) -> RuleState {
+        let cause = cause(here, here.held(now), before.held(now).is_some());
+        let told = entry(here, 1, &cause);
+        let after =
+            |state: RuleState, event: &Event| state.after(event, &RolloutConfig::default(), now);
+        let taken_up = events(there, &told, now).iter().fold(there.clone(), after);
+        assert_eq!(events(&taken_up, &told, now), [], "it is there: {cause}");
+        taken_up
     }
 
     #[test]
@@ -401,14 +458,75 @@ mod tests {
                 if place(&here) == place(before) {
                     continue;
                 }
-                let cause = cause(&here, here.held(NOW), before.held(NOW).is_some());
-                let told = entry(&here, 1, &cause);
-                let taken_up = events(before, &told)
-                    .iter()
-                    .fold(before.clone(), |state, event| after(&state, event));
-                assert_eq!(place(&taken_up), place(&here), "{event:?} of {before:?}: {cause}");
-                assert_eq!(events(&taken_up, &told), [], "it is there: {cause}");
+                let taken_up = heard(before, &here, before, NOW);
+                assert_eq!(place(&taken_up), place(&here), "{event:?} of {before:?}");
             }
+        }
+    }
+
+    /// What a fall has held is a hold no more once its time is over, here and there.
+    #[test]
+    fn a_rule_that_has_fallen_climbs_and_falls_again_everywhere() {
+        let later = NOW + 1000 * HOUR;
+        let promoted = Event::Promoted { to: Share::from_basis_points(1000).unwrap() };
+        let fell = Event::Fell { cause: "denials rose".to_owned() };
+        let first = RuleState::new(PolicyHash::new([1; 32]), NOW - HOUR);
+        let fallen = after(&first, &fell);
+        assert!(fallen.held(NOW).is_some() && fallen.held(later).is_none());
+        for (event, mode, is_held) in [(&promoted, "enforce 10%", false), (&fell, "warn", true)] {
+            let here = fallen.after(event, &RolloutConfig::default(), later);
+            let there = heard(&fallen, &here, &fallen, later);
+            assert_eq!(there.mode.to_string(), mode, "{there:?}");
+            assert_eq!(there.held(later).is_some(), is_held, "{there:?}");
+        }
+        let standing = |current| {
+            let settings = serde_json::Value::Null;
+            let new = Standing::new(first.policy, settings, NOW);
+            Standings::new([("csrf".to_owned(), Standing { current, ..new })])
+        };
+        assert!(board(&standing(fallen.clone()), later).is_empty(), "nothing moves it any more");
+        let climbed = fallen.after(&promoted, &RolloutConfig::default(), later);
+        let known = board(&standing(climbed), later);
+        let entry = known.get("csrf").unwrap();
+        assert!(!entry.cause.as_str().starts_with(FELL), "{entry:?}");
+    }
+
+    #[test]
+    fn a_hold_that_is_over_takes_the_place_of_none() {
+        let reason = "ada: the sale".to_owned();
+        let hold = Event::Held { until_unix_ms: Some(NOW + HOUR), reason };
+        let first = RuleState::new(PolicyHash::new([1; 32]), NOW - HOUR);
+        let held = after(&first, &hold);
+        let told = entry(&held, 1, &cause(&held, held.held(NOW), false));
+        let fallen = after(&first, &Event::Fell { cause: "denials rose".to_owned() });
+        for (there, now, count) in
+            [(&first, NOW, 1), (&first, NOW + HOUR, 0), (&fallen, NOW, 1), (&fallen, NOW + HOUR, 0)]
+        {
+            assert_eq!(events(there, &told, now).len(), count, "{there:?} at {now}");
+        }
+    }
+
+    /// One that was away hears of the newest change alone.
+    #[test]
+    fn whoever_missed_a_release_lets_go_with_what_came_after() {
+        let text = |text: &str| text.to_owned();
+        let holds = [
+            Event::Alerted { alert: text("ErrorsHigh fires") },
+            Event::Held { until_unix_ms: None, reason: text("ada: the sale") },
+        ];
+        let modes = [Mode::Enforce(Share::ALL), Mode::Warn, Mode::Off];
+        let first = RuleState::new(PolicyHash::new([1; 32]), NOW - HOUR);
+        for hold in &holds {
+            let held = after(&first, hold);
+            let free = after(&held, &Event::Released { reason: text("ada: it is over") });
+            for mode in modes {
+                let moved = after(&free, &Event::Set { mode, reason: text("ada: a test") });
+                let there = heard(&free, &moved, &held, NOW);
+                assert_eq!((there.mode, there.held(NOW)), (mode, None), "{hold:?}");
+            }
+            let fallen = after(&free, &Event::Fell { cause: text("denials rose") });
+            let there = heard(&free, &fallen, &held, NOW);
+            assert_eq!(there.hold, held.hold, "a fall lets go of nothing");
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use seaworthy_policy::evidence::Lane;
 use seaworthy_policy::gates::clients::Waiver;
 use seaworthy_policy::gates::minute::Name;
+use seaworthy_policy::mode::Mode;
 use seaworthy_policy::rollout::{PolicyHash, Receipt, RuleState, Standing};
 use seaworthy_store::ledger::{
     Action, Change, CommitError, Entry, EntryError, Ledger, Operation, WaiverRow, put_before,
@@ -131,9 +132,20 @@ impl Note {
         note
     }
 
-    /// The fleet has moved a rule.
-    pub(super) fn adopted(changed: Changed, lane: Lane) -> Self {
-        Self::moved(Action::ModeSet, changed, lane, None, "fleet")
+    /// The fleet has moved a rule. What it was like in `warn` is of this gateway's own traffic, so
+    /// it is kept here as well, where the rule is enforced now.
+    pub(super) fn adopted(changed: Changed, lane: Lane, track: Option<&Track>) -> Self {
+        let rule = changed.rule.clone();
+        let is_enforced = matches!(changed.mode(lane), Mode::Enforce(_));
+        let before = changed.before.as_ref().and_then(|before| before.lane(lane));
+        let policy = before.map(|before| before.policy);
+        let mut note = Self::moved(Action::ModeSet, changed, lane, None, "fleet");
+        // A reload may have brought a version here that has no track yet.
+        let track = track.filter(|track| is_enforced && Some(track.of.policy) == policy);
+        if let Some(track) = track {
+            note.operations.push(Write::Before(rule, lane, track.before.clone()));
+        }
+        note
     }
 
     pub(super) fn asked(

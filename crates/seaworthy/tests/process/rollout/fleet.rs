@@ -1,5 +1,7 @@
 //! Two gateways that share their modes through a redis-server, and what they do without it.
 
+mod apart;
+
 use std::net::SocketAddr;
 use std::path::Path;
 
