@@ -380,7 +380,9 @@ fn events(state: &RuleState, entry: &ModeEntry, now_unix_ms: i64) -> Vec<Event> 
     }
     let is_enforced = matches!(entry.mode, Mode::Enforce(_));
     let is_there = state.mode == entry.mode;
-    let has_fallen = is_there && held.is_some_and(|hold| hold.after_fall);
+    // What is held until somebody releases it has no use for the hold of a fall.
+    let has_fallen =
+        is_there && held.is_some_and(|hold| hold.after_fall || hold.until_unix_ms.is_none());
     match cause.strip_prefix(FELL) {
         // One that is enforced has taken the place of what fell.
         Some(why) if !is_enforced && !has_fallen => {
