@@ -451,7 +451,7 @@ fn what_cannot_be_opened_says_what_to_do() {
     fs::create_dir(&older).unwrap();
     let path = older.join("telemetry.db");
     fs::write(&path, "").unwrap();
-    let refused = StoreError::SchemaOlder { path, found: 0, known: 5 };
+    let refused = StoreError::SchemaOlder { path, found: 0, known: 6 };
     assert_eq!(TelemetryReader::open_read_only(&older).map(drop), Err(refused));
 }
 
