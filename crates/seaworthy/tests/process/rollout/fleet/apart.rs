@@ -83,7 +83,9 @@ async fn a_rule_that_has_fallen_climbs_again_everywhere() {
     until_stands(other.console, HOSTS, "both fall", is_at("warn")).await;
 
     until_judged(&leader, "it has earned its step again", is_at("enforce")).await;
-    until_stands(other.console, HOSTS, "there, too", is_at("enforce")).await;
+    let there = until_stands(other.console, HOSTS, "there, too", is_at("enforce")).await;
+    let why = there.current.why;
+    assert!(why.starts_with("in the fleet: every gate passed"), "it is told as no fall: {why}");
     for gateway in [&leader, &other] {
         assert_eq!(stranger(gateway).await, 421);
     }
