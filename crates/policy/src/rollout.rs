@@ -8,7 +8,8 @@
 //! 3. An emergency (an alert) holds it until an operator clears it, and overrides a mode that the
 //!    file pins.
 //! 4. Each try to reach a step is an attempt: the first, and another after each fall, each change
-//!    of its policy and each window that had to be begun anew. Attempt `k` has to be convinced by so much more, see the gates.
+//!    of its policy and each window that had to be begun anew. Attempt `k` has to be convinced by
+//!    so much more, see the gates.
 //! 5. Evidence counts from a little after a change: until every worker has the new mode and the
 //!    records of the old one are counted.
 //! 6. Epochs count the changes of a rule, whichever of its versions they are of; versions count the

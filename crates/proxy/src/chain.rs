@@ -122,7 +122,8 @@ pub(crate) fn judge(
     worker: &Worker,
 ) -> Flow {
     // A request that has just come was given its time a moment ago.
-    let is_new = judgement.resumed_at == 0 && !matches!(request.content, Content::Read(_));
+    let is_new = judgement.resumed_at == 0
+        && !matches!(request.content, Content::Read(_) | Content::Unread(_));
     let since = if is_new { request.now } else { worker.now() };
     let mut run = Run { budget: snapshot.check_budget, since, judged: None };
     let flow = ask(snapshot, chain, request, judgement, worker, &mut run);

@@ -316,13 +316,13 @@ fn join_fleet(config: &Config, known: ModeBoard) -> anyhow::Result<Option<Arc<Fl
     Ok(Some(Arc::new(Fleet::start(options, known))))
 }
 
-/// What `Via` calls this installation: eight digits that its key decides.
 /// How long a tick of evidence is. Settings have been checked: it is at most a minute.
 fn tick_length(tick: Period) -> anyhow::Result<TickLength> {
     let ms = u32::try_from(tick.as_duration().as_millis())?;
     TickLength::from_ms(ms).context("a tick of evidence has no length")
 }
 
+/// What `Via` calls this installation: eight digits that its key decides.
 fn pseudonym(key: &seaworthy_policy::registry::InstallKey) -> Arc<str> {
     let digits: String = key.derive("via")[..4].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("seaworthy-{digits}").into()

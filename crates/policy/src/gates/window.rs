@@ -83,13 +83,6 @@ impl Window {
         Ok(Self { inputs, seen: assignment::Seen::default() })
     }
 
-    /// Goes on with a window that was stored. Which clients were seen is not stored, so that the
-    /// assignment counts them anew.
-    pub fn resume(mut inputs: Inputs) -> Self {
-        inputs.assignment = assignment::Input::default();
-        Self { inputs, seen: assignment::Seen::default() }
-    }
-
     /// Takes up a minute; on an error nothing of it is.
     pub fn observe(&mut self, minute: &RuleMinute<'_>) -> Result<(), MinuteError> {
         let inputs = &mut self.inputs;
@@ -142,6 +135,11 @@ impl Window {
     /// The newest minute in which records were lost, or before which minutes were missing.
     pub const fn lost(&self) -> Option<Minute> {
         self.inputs.completeness.last
+    }
+
+    /// Judges as the attempt `attempt` from now on: each spends a part of α.
+    pub const fn attempt(&mut self, attempt: u32) {
+        self.inputs.attempt = attempt;
     }
 
     /// What the gates are told at `now`, with the coverage that its owner knows.

@@ -129,8 +129,24 @@ fn rewrite_body(fields: &FieldSet, body: &Body) -> Result<Option<Option<Content>
         (Ok(rewritten), _) => {
             // What two parsers could read in two ways was not judged as the service reads it.
             body.json().map_err(|fault| fault.denial())?;
+            if *body.media() == Media::Form {
+                as_form_too(fields, body)?;
+            }
             rewritten_as(body, Ok(rewritten))
         }
+    }
+}
+
+/// A body that says that it is a form, and is JSON as well: what the service may read of the form
+/// has to be right as it stands, since only one of the two can be rewritten.
+fn as_form_too(fields: &FieldSet, body: &Body) -> Result<(), Denial> {
+    match fields.rewrite_form(body.plain()) {
+        Err(refusal) => Err(denial(&refusal)),
+        Ok(Some(_)) => {
+            let detail = "it says that it is a form, and is JSON as well";
+            Err(Denial::new(Code::AmbiguousBody, detail))
+        }
+        Ok(None) => Ok(()),
     }
 }
 
@@ -242,6 +258,8 @@ mod tests {
                 Some("x=%41&round=series-a"),
             ),
             ("JSON as a form", form, spelled, "allow", Some(written)),
+            ("a form as JSON", form, r#""&stage=sead&""#, "vocabulary-mismatch", None),
+            ("an alias there", form, r#"{"a": "&round=Series+A&"}"#, "ambiguous-body", None),
             ("a part", parts, part, "allow", Some(part_written)),
             ("a word in a part", parts, &part.replace("Seed", "sead"), "vocabulary-mismatch", None),
             ("torn parts", parts, "--B", "unreadable-body", None),

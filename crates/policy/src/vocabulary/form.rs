@@ -33,12 +33,16 @@ impl FieldSet {
             let Some((name, rest)) = pointer.named() else { continue };
             let place = place_of(name);
             if rest.is_whole() && is_plain(&field.shape) {
-                let is_it = |own: &str| is_called(own, name, &field.shape);
+                let is_it = |own: &str| {
+                    is_called(own, name, &field.shape) && !self.is_of_another(own, name)
+                };
                 query::review(form, &is_it, &place, field, &mut review, &mut edits);
             }
             for pair in form.split('&') {
                 let own = decode(pair.split_once('=').map_or(pair, |(own, _)| own));
-                if own.is_some_and(|own| is_unread(&own, name, &rest, &field.shape)) {
+                if own.is_some_and(|own| {
+                    is_unread(&own, name, &rest, &field.shape) && !self.is_of_another(&own, name)
+                }) {
                     review.push(unread(place.clone(), name, field, "a field of a form"));
                     break;
                 }
@@ -56,9 +60,13 @@ impl FieldSet {
         for (pointer, field) in self.body() {
             let Some((name, rest)) = pointer.named() else { continue };
             let mut count = 0;
-            for part in parts {
+            for part in parts.iter().filter(|part| !self.is_of_another(&part.name, name)) {
                 let is_json = part.media == Media::Json && part.filename.is_none();
-                if is_json && part.name == name {
+                if is_json && part.name == name && count > 0 && field.shape != Shape::List {
+                    let reason = Reason::DuplicateKey;
+                    review.push(InvalidInput::new(place_of(name), name, reason));
+                } else if is_json && part.name == name {
+                    count += 1;
                     read_json(body, part, name, &rest, field, &mut review, &mut changes);
                 } else if is_unread(&part.name, name, &rest, &field.shape) {
                     review.push(unread(place_of(name), name, field, "a part that is text"));
@@ -70,6 +78,13 @@ impl FieldSet {
         }
         review.finish()?;
         Ok((!changes.is_empty()).then(|| changed(body, changes)))
+    }
+
+    /// Whether what a form calls `own` is the field of exactly that name, and not `name`, though
+    /// that could be called so: `/s[]` beside the list `/s`.
+    fn is_of_another(&self, own: &str, name: &str) -> bool {
+        let is_it = |at: &Pointer| at.named().is_some_and(|(known, _)| known == own);
+        own != name && self.body().iter().any(|(at, _)| is_it(at))
     }
 }
 
@@ -315,6 +330,8 @@ mod tests {
             ("/s", Scalar, &[("s", "", "A"), ("s", "", "A")], "/s duplicate-key"),
             ("/s", Scalar, &[("s", JSON, "\"Seed\"")], "\"seed\""),
             ("/s", Scalar, &[("s", JSON, "Seed")], "/s wrong-type"),
+            ("/s", Scalar, &[("s", JSON, "\"A\""), ("s", "", "A")], "/s duplicate-key"),
+            ("/s", Scalar, &[("s", "", "A"), ("s", JSON, "\"A\"")], "/s duplicate-key"),
             ("/s", List, &[("s", "", "A"), ("s[]", "", "a")], "series-a|series-a"),
             ("/s", List, &[("s", "", "A"), ("s", "", "x")], "/s/1 unknown-value"),
             ("/s", Weights, &[("s", "", "{}")], "/s wrong-type"),
@@ -325,6 +342,10 @@ mod tests {
         ] {
             assert_eq!(parts(&set(&[(at, shape)]), list), want, "{at} {list:?}");
         }
+        let both = set(&[("/s", List), ("/s[]", List)]);
+        assert_eq!(parts(&both, &[("s", "", "A"), ("s[]", "", "a")]), "series-a|series-a");
+        let form = both.rewrite_form(b"s=A&s[]=a");
+        assert_eq!(said(form), "s=series-a&s[]=series-a");
         let two = set(&[("/b", Scalar), ("/a", Shape::Entries(Members::default()))]);
         let list = [("b", "", "A"), ("a", JSON, "[{\"key\":\"Seed\",\"weight\":1}]")];
         assert_eq!(parts(&two, &list), "series-a|[{\"key\":\"seed\",\"weight\":1}]");

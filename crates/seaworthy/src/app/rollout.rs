@@ -1,7 +1,8 @@
 //! The engine of the rollout: takes up evidence, asks the gates, moves modes, writes down why.
 //!
-//! 1. One task decides. Changes that must not wait (an alert, an operator's demotion) take effect
-//!    through the [`Book`] at once, from wherever they come, and are written down by this task.
+//! 1. One task decides. What an alert changes takes effect through the [`Book`] at once, and is
+//!    written down by this task. An operator waits for it, and so, after a start, until the evidence
+//!    of before has been read.
 //! 2. A promotion is in the ledger before it is in force; a fall is in force before it is in the
 //!    ledger. What could not be written is kept and tried again.
 //! 3. Only whole ticks count. Those in which the process was not there are no evidence, and the
@@ -122,6 +123,10 @@ impl Rollout {
         let log = parts.journal.log();
         let engine = Engine::new(parts, publish);
         let task = tokio::spawn(async move {
+            let mut engine = engine;
+            engine.adopt().await;
+            engine.follow();
+            engine.show();
             // To read the evidence of months takes a while; what the pump hands over waits.
             match tokio::task::spawn_blocking(move || engine.replayed(&reader)).await {
                 Ok(engine) => engine.run(receive).await,
@@ -319,6 +324,10 @@ impl Engine {
                     }
                 }
                 Some(Message::Config { rollout, gates, changed }) => {
+                    if self.gates.alarm != gates.alarm {
+                        let (alarm, scale) = (&gates.alarm, &self.scale);
+                        self.tracks.values_mut().for_each(|track| track.watch_by(alarm, scale));
+                    }
                     (self.rollout, self.gates) = (rollout, gates);
                     changed.iter().for_each(|changed| self.shared.publish(changed));
                     self.journal.note(changed.into_iter().map(Note::of_config).collect());
@@ -427,7 +436,7 @@ impl Engine {
     /// those of versions that are gone.
     fn follow(&mut self) {
         let standings = self.book.standings();
-        let rules = self.book.rules();
+        let (rules, now_unix_ms) = (self.book.rules(), self.book.now_unix_ms());
         let mut known = Vec::with_capacity(rules.len());
         for rule in &rules {
             let name = rule.name.to_string();
@@ -436,8 +445,11 @@ impl Engine {
                 let Some(state) = state_of(rule, standing, lane) else { continue };
                 let key = (name.clone(), lane);
                 known.push(key.clone());
-                let begun = self.tracks.get(&key).is_some_and(|track| track.of == Of::state(state));
-                if begun {
+                if let Some(track) = self.tracks.get_mut(&key)
+                    && track.of == Of::state(state)
+                    && !track.is_stale
+                {
+                    track.attempt(&self.rollout, state);
                     continue;
                 }
                 // A version that has taken the present one's place brings what it was like.
@@ -456,7 +468,7 @@ impl Engine {
                     }
                     // Another policy was judged by: what it was like says nothing of this one.
                     other => Kept {
-                        before: self.journal.before(&name, state.policy),
+                        before: self.journal.before(&name, state.policy).brought_back(now_unix_ms),
                         pairs: other.map(|track| track.pairs).unwrap_or_default(),
                         last,
                     },

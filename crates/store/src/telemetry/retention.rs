@@ -1,9 +1,9 @@
 //! What is deleted when: first by age, then by size, in steps short enough that a flush between
 //! two of them does not wait.
 //!
-//! 1. Request rows older than `retention` go, and what rules said of them, then rollups older than `rollup_retention`, then
-//!    the days of clients that are as old, with the clients that were not seen since, and shapes
-//!    that were not seen for as long. Evidence is as old as the rollups.
+//! 1. Request rows older than `retention` go, and what rules said of them, then rollups older than
+//!    `rollup_retention`, then the days of clients that are as old, with the clients that were not
+//!    seen since, and shapes that were not seen for as long. Evidence is as old as the rollups.
 //! 2. While the live pages take more than `size_max`, the oldest request rows go; when there
 //!    are none left, the oldest minutes of the rollups, or days of clients that are older, and
 //!    then the oldest shapes.

@@ -244,6 +244,10 @@ impl Engine {
         // The window has counted the client, or has not; it begins anew.
         for lane in super::LANES {
             self.restart_window(&request.rule, lane, "a waiver was changed");
+            // Also where it has not begun yet, and so does not begin at another time.
+            if let Some(track) = self.tracks.get_mut(&(request.rule.clone(), lane)) {
+                track.is_stale = true;
+            }
         }
         self.journal.write().await;
         self.follow();

@@ -85,6 +85,8 @@ pub(super) struct Track {
     pub(super) alarm: Option<Alarm>,
     /// Something spoke against the rule since the last tick was closed.
     is_red: bool,
+    /// What it began with is another by now, so that it begins anew.
+    pub(super) is_stale: bool,
 }
 
 /// Tables of clients, by the start of the ticks that they belong to.
@@ -215,6 +217,20 @@ impl Track {
             waived,
             alarm: None,
             is_red: false,
+            is_stale: false,
+        }
+    }
+
+    /// Judges as the attempt that the next step of `state` is at.
+    pub(super) fn attempt(&mut self, config: &RolloutConfig, state: &RuleState) {
+        self.window.attempt(config.above(state.mode).map_or(1, |next| state.attempt(next)));
+    }
+
+    /// Watches by other settings from now on.
+    pub(super) fn watch_by(&mut self, config: &alarm::Config, scale: &Scale) {
+        self.known = config.clone();
+        if let (Some(watch), Mode::Enforce(step)) = (&mut self.watch, self.of.mode) {
+            *watch = self.before.watch(config, step, scale, &self.waived);
         }
     }
 
@@ -357,6 +373,13 @@ impl Before {
                 *known = known.and(judged);
             }
         }
+    }
+
+    /// The same, where its time is not after `now_unix_ms`: a clock that was ahead may have told
+    /// another, and what comes until then would not be learnt.
+    pub(super) fn brought_back(self, now_unix_ms: i64) -> Self {
+        let until_unix_ms = self.until_unix_ms.map(|until| until.min(now_unix_ms));
+        Self { until_unix_ms, ..self }
     }
 
     fn take_step(&mut self, step: Share) {
