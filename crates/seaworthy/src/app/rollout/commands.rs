@@ -210,9 +210,7 @@ impl Engine {
                 self.book.release(&reserved);
                 return Err(not_kept(error));
             }
-            let changed = self.book.make(&reserved).map_err(refused)?;
-            self.shared.publish(&changed);
-            self.took_over(&changed);
+            self.make(&reserved).map_err(refused)?;
         } else {
             let changed = match self.book.change_at(rule, lane, &event, now_unix_ms) {
                 Ok(changed) => changed,

@@ -15,7 +15,7 @@ use seaworthy_policy::rollout::{Event, Proposal, Receipt, Weighed, propose};
 use super::journal::Note;
 use super::track::Track;
 use super::{Engine, Happening, LANES, state_of};
-use crate::app::book::{Changed, NotChanged};
+use crate::app::book::{Changed, NotChanged, Reserved};
 
 /// Whole ticks after the last loss until a window begins anew.
 const TICKS_AFTER_LOSS: u64 = 30;
@@ -92,15 +92,25 @@ impl Engine {
             self.book.release(&reserved);
             return tracing::error!(rule, %error, "a promotion waits for the ledger");
         }
-        match self.book.make(&reserved) {
+        match self.make(&reserved) {
             Ok(changed) => {
                 tracing::info!(rule, mode = %changed.mode(lane), "every gate passed");
-                self.shared.publish(&changed);
-                self.took_over(&changed);
             }
             // A demotion came first. It is written after this, and has the later epoch.
             Err(error) => tracing::warn!(rule, %error, "a promotion was overtaken"),
         }
+    }
+
+    /// Puts in force what was reserved and is written down.
+    pub(super) fn make(&mut self, reserved: &Reserved) -> Result<Changed, NotChanged> {
+        let changed = self.book.make(reserved)?;
+        self.shared.publish(&changed);
+        self.took_over(&changed);
+        // A reload came in between, and what it has written down of the rule is of before this.
+        if changed.after.revision != reserved.changed.after.revision {
+            self.journal.note(vec![Note::state(changed.clone())]);
+        }
+        Ok(changed)
     }
 
     /// Begins windows anew that have lost something, once nothing more is lost.
