@@ -66,6 +66,16 @@ pub(crate) async fn post(
     fields: &[(&str, &str)],
     text: &str,
 ) -> Reply {
+    exchange(console, posted(console, path, fields, text).as_bytes(), 0).await
+}
+
+/// The bytes of that request.
+pub(crate) fn posted(
+    console: SocketAddr,
+    path: &str,
+    fields: &[(&str, &str)],
+    text: &str,
+) -> String {
     let mut request = format!(
         "POST {path} HTTP/1.1\r\nHost: {console}\r\nConnection: close\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n",
@@ -74,7 +84,7 @@ pub(crate) async fn post(
     for (name, value) in fields {
         request.extend([name, ": ", value, "\r\n"]);
     }
-    exchange(console, format!("{request}\r\n{text}").as_bytes(), 0).await
+    format!("{request}\r\n{text}")
 }
 
 /// What Alertmanager sends of an alert that fires and names `rule`.

@@ -5,13 +5,16 @@ use seaworthy_console::control::{Command, RuleStanding};
 use seaworthy_policy::mode::Mode;
 use seaworthy_policy::rollout::Stay;
 use seaworthy_store::telemetry::TelemetryReader;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use super::{HOSTS, assert_sound, configure, fast_for, flood, log_of};
 use crate::harness::ask::{get, metric, until};
+use crate::harness::client::read_replies;
 use crate::harness::{Gateway, serve};
 use crate::lifecycle::{bound_files, folder, outlives_full_disks, service};
 use crate::operator::{
-    alert, ask, deliver, now_unix_ms, post, proof, set, standing, standings, until_stands, visit,
+    alert, ask, deliver, now_unix_ms, posted, proof, set, standing, standings, until_stands, visit,
 };
 
 fn enforce() -> Mode {
@@ -64,8 +67,15 @@ async fn a_kill_in_the_middle_leaves_what_the_log_says() {
             }
             gateway.kill().await;
         };
-        // It is answered, or not.
-        let (_, ()) = tokio::join!(post(console, "/api/v1/rules", &[], &request), killed);
+        // It is answered, or not; the connection is there before anything is killed.
+        let mut stream = TcpStream::connect(console).await.expect("the console listens");
+        let asked = async {
+            let bytes = posted(console, "/api/v1/rules", &[], &request);
+            if stream.write_all(bytes.as_bytes()).await.is_ok() {
+                read_replies(&mut stream, 0).await;
+            }
+        };
+        tokio::join!(asked, killed);
         assert_sound(dir.path());
         let said = log_of(dir.path(), HOSTS).pop().map_or("warn".to_owned(), |(_, mode, _)| mode);
 
