@@ -199,7 +199,7 @@ impl Track {
             step,
             attempt,
             waivers,
-            predicted: before.judged,
+            predicted: before.predicted(&waived),
             control_before: before.control(),
         };
         let window = Window::begin(start).expect("waivers are bounded where they are taken");
@@ -247,6 +247,12 @@ impl Track {
         let Counts { evaluated, enforced, denied, slow, .. } = evidence.counts;
         let clients: Vec<_> =
             evidence.clients.iter().map(|one| client_minute(one, names)).collect();
+        // A waived client is in no prediction, and so in nothing that is compared with one.
+        let of_waived = clients.iter().zip(&evidence.clients);
+        let of_waived = of_waived.filter(|(named, _)| self.waived.contains(&named.client.key()));
+        let (waived_denied, waived_enforced) = of_waived.fold((0, 0), |(denied, all), (_, one)| {
+            (denied + one.counts.denied, all + one.counts.enforced)
+        });
         let other = evidence.other;
         // Of the other clients, those in the share have no harm to be seen.
         let other = part(other.harm, other.evaluated - other.enforced);
@@ -257,7 +263,10 @@ impl Track {
             checks: part(slow, evaluated),
             enforced_5xx: part(evidence.counts.enforced_errors, enforced - denied),
             control_5xx: part(evidence.counts.control_errors, evidence.counts.control()),
-            denied: part(denied, enforced),
+            denied: part(
+                denied.saturating_sub(waived_denied),
+                enforced.saturating_sub(waived_enforced),
+            ),
             dropped,
             is_red: std::mem::take(&mut self.is_red),
         });
@@ -373,6 +382,14 @@ impl Before {
                 *known = known.and(judged);
             }
         }
+    }
+
+    /// What `warn` was like without the clients that are waived.
+    fn predicted(&self, waived: &BTreeSet<Name>) -> Proportion {
+        let theirs = waived.iter().filter_map(|client| self.by_client.get(client));
+        let (hits, total) =
+            theirs.fold((0, 0), |(hits, total), one| (hits + one.hits(), total + one.total()));
+        part(self.judged.hits().saturating_sub(hits), self.judged.total().saturating_sub(total))
     }
 
     /// The same, where its time is not after `now_unix_ms`: a clock that was ahead may have told

@@ -92,6 +92,26 @@ fn whoever_is_waived_says_nothing() {
     assert_eq!(track.alarm, None);
 }
 
+#[test]
+fn whoever_is_waived_is_predicted_nothing_and_denied_nothing() {
+    let mut kept = known();
+    kept.before.judged = counts(100, 300);
+    kept.before.by_client = BTreeMap::from([(name(), counts(100, 120))]);
+    let (mut names, mut track) = (Clients::default(), track(1000, &[name()], kept));
+    let counts_of = enforced(20, 20);
+    let theirs = ClientEvidence { client: CLIENT, tenant: Tenant::default(), counts: counts_of };
+    let evidence = RuleEvidence {
+        counts: Counts { evaluated: 50, enforced: 50, denied: 21, ..Counts::default() },
+        clients: vec![theirs],
+        ..RuleEvidence::default()
+    };
+    let first = SCALE.first_whole(0);
+    track.tick(first, Some(&evidence), 0, (&SCALE, &mut names));
+    let inputs = track.inputs(Minute(first.0 + 1), coverage::Input::default());
+    assert_eq!(inputs.calibration.predicted, counts(0, 180));
+    assert_eq!(inputs.calibration.denied, counts(1, 30));
+}
+
 /// In the tick of a change what was judged before it was not denied, and what was told is told.
 #[test]
 fn what_was_before_a_change_is_no_evidence_after_it() {
