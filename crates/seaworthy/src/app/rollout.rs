@@ -469,7 +469,11 @@ impl Engine {
                     // Another policy was judged by: what it was like says nothing of this one.
                     other => Kept {
                         before: self.journal.before(&name, state.policy).brought_back(now_unix_ms),
-                        pairs: other.map(|track| track.pairs).unwrap_or_default(),
+                        // Who calls what in a week is the same for every version of the rule.
+                        pairs: other.map(|track| track.pairs).unwrap_or_else(|| {
+                            let beside = self.tracks.get(&(name.clone(), Lane::Current));
+                            beside.map(|track| track.pairs.clone()).unwrap_or_default()
+                        }),
                         last,
                     },
                 };
