@@ -323,6 +323,11 @@ impl RuleState {
         self.attempts.get(&step.basis_points()).copied().unwrap_or(0).max(1)
     }
 
+    /// Which try the next step of `config` is at, from 1; 1 where there is none.
+    pub fn next_attempt(&self, config: &RolloutConfig) -> u32 {
+        config.above(self.mode).map_or(1, |step| self.attempt(step))
+    }
+
     /// The hold that keeps it where it is at `now`.
     pub fn held(&self, now_unix_ms: i64) -> Option<&Hold> {
         self.hold.as_ref().filter(|hold| !hold.is_over(now_unix_ms))

@@ -34,9 +34,9 @@ pub(super) enum Audit {
     Export(Export),
 }
 
-/// Where the log is.
+/// Where the ledger is.
 #[derive(Debug, Default, Args)]
-struct Place {
+pub(super) struct Place {
     #[command(flatten)]
     file: ConfigFile,
     /// The folder with the gateway's data; else the config's
@@ -139,7 +139,12 @@ impl Audit {
 }
 
 impl Place {
-    fn dir(self, surroundings: Surroundings) -> Result<PathBuf, Failure> {
+    #[cfg(test)]
+    pub(super) fn of(dir: &std::path::Path) -> Self {
+        Self { data: Some(dir.to_owned()), ..Self::default() }
+    }
+
+    pub(super) fn dir(self, surroundings: Surroundings) -> Result<PathBuf, Failure> {
         let flags = Flags { data: self.data, ..Flags::default() };
         Ok(config::locate(&self.file.inputs(flags, surroundings))?.store.dir)
     }
@@ -150,11 +155,16 @@ impl Place {
 }
 
 fn failure(error: &StoreError) -> Failure {
+    unreadable("the audit log", error)
+}
+
+/// What of the ledger cannot be read, and why.
+pub(super) fn unreadable(what: &str, error: &StoreError) -> Failure {
     let exit = match error {
         StoreError::Corrupt { .. } | StoreError::SchemaNewer { .. } => Exit::BadData,
         _ => Exit::Unavailable,
     };
-    Failure::new(exit, format!("the audit log cannot be read: {error}"))
+    Failure::new(exit, format!("{what} cannot be read: {error}"))
 }
 
 /// An entry for `--json`: the leaf's bytes stay as they are.
@@ -387,7 +397,7 @@ mod testing {
     }
 
     pub(super) fn place(dir: &Path) -> Place {
-        Place { file: ConfigFile::default(), data: Some(dir.to_owned()) }
+        Place::of(dir)
     }
 
     pub(super) fn surroundings() -> Surroundings {

@@ -20,7 +20,7 @@ use std::path::Path;
 
 use seaworthy_console::control::RuleStanding;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::audit::{audit, leaves, said};
 use crate::harness::Gateway;
@@ -30,6 +30,20 @@ use crate::operator::{SECRET, standing};
 
 /// A rule that the requests of the tests fall under: its settings say which host is right.
 const HOSTS: &str = "host_allowlist";
+
+/// A service that answers each connection by `answer`.
+async fn serving<A: Future<Output = ()> + Send + 'static>(
+    answer: impl Fn(TcpStream) -> A + Send + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer(stream));
+        }
+    });
+    addr
+}
 
 /// A rollout in which minutes are seconds, with the secret of its alerts in a file.
 fn fast() -> String {

@@ -218,8 +218,7 @@ impl Engine {
                 Err(NotChanged::Overtaken) => return Ok(()),
                 Err(error) => return Err(refused(error)),
             };
-            self.shared.publish(&changed);
-            self.took_over(&changed);
+            self.made(&changed);
             let receipt =
                 self.receipt(&key, &changed, event.clone(), actor, inputs, readings, None);
             self.journal.note(vec![Note::asked(action, changed, receipt, actor, None)]);

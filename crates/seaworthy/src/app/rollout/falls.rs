@@ -32,8 +32,7 @@ impl Engine {
                 continue;
             };
             tracing::warn!(rule = key.0, "{}", alarm.sentence);
-            self.shared.publish(&changed);
-            self.took_over(&changed);
+            self.made(&changed);
             let (inputs, readings) = self.read(&key).unzip();
             let of = (key.0, lane);
             let receipt =

@@ -25,12 +25,17 @@ impl Engine {
     pub(super) fn alerted(&mut self, happening: Happening) -> Note {
         let Happening { changed, lane, event, actor, delivery } = happening;
         self.book.heard(&changed.rule);
-        self.shared.publish(&changed);
-        self.took_over(&changed);
+        self.made(&changed);
         let key = (changed.rule.clone(), lane);
         let (inputs, readings) = self.read(&key).unzip();
         let receipt = self.receipt(&key, &changed, event, &actor, inputs, readings, None);
         Note::alerted(changed, lane, receipt, &actor, delivery)
+    }
+
+    /// What follows a change that was made here: the fleet hears of it.
+    pub(super) fn made(&mut self, changed: &Changed) {
+        self.shared.publish(changed);
+        self.took_over(changed);
     }
 
     /// Has the config compiled anew where a next version has taken the present one's place.
@@ -104,8 +109,7 @@ impl Engine {
     /// Puts in force what was reserved and is written down.
     pub(super) fn make(&mut self, reserved: &Reserved) -> Result<Changed, NotChanged> {
         let changed = self.book.make(reserved)?;
-        self.shared.publish(&changed);
-        self.took_over(&changed);
+        self.made(&changed);
         // A reload came in between, and what it has written down of the rule is of before this.
         if changed.after.revision != reserved.changed.after.revision {
             self.journal.note(vec![Note::state(changed.clone())]);

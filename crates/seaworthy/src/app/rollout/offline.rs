@@ -8,15 +8,13 @@
 
 use std::path::Path;
 
-use seaworthy_console::control::{
-    self, Command, Done, Refused, RuleStanding, VersionStanding, WaiverView,
-};
+use seaworthy_console::control::{self, Command, Done, Refused, RuleStanding, VersionStanding};
 use seaworthy_policy::evidence::Lane;
 use seaworthy_policy::gates::GatesConfig;
 use seaworthy_policy::mode::{Mode, ModeSetting};
 use seaworthy_policy::rollout::receipt::RECEIPT_VERSION;
 use seaworthy_policy::rollout::{
-    Event, Proposal, Receipt, RolloutConfig, RuleState, Standing, Weighed, propose,
+    Event, Receipt, RolloutConfig, RuleState, Standing, Weighed, propose,
 };
 use seaworthy_store::StoreError;
 use seaworthy_store::ledger::{
@@ -24,7 +22,7 @@ use seaworthy_store::ledger::{
 };
 
 use super::commands::{Decided, check, decide, waiver};
-use super::{Changed, Note};
+use super::{Changed, Note, view};
 
 /// What the config says that matters without a gateway.
 pub(in crate::app) struct Offline<'a> {
@@ -169,12 +167,7 @@ impl Offline<'_> {
         waivers: &[WaiverRow],
     ) -> RuleStanding {
         let of_rule = waivers.iter().filter(|row| row.rule == rule);
-        let waivers = of_rule.map(|row| WaiverView {
-            client: row.client.clone(),
-            until_unix_ms: row.until_unix_ms,
-            reason: row.reason.clone(),
-            actor: row.actor.clone(),
-        });
+        let waivers = of_rule.map(view::waiver);
         RuleStanding {
             rule: rule.to_owned(),
             setting,
@@ -186,31 +179,13 @@ impl Offline<'_> {
 
     fn version(&self, lane: Lane, setting: ModeSetting, state: &RuleState) -> VersionStanding {
         let weighed = Weighed { passed: 0, of: 0, alarm: None };
-        let stay = match propose(self.rollout, setting, state, weighed, self.now_unix_ms) {
-            Proposal::Stay(stay) => Some(stay),
-            Proposal::Promote { .. } | Proposal::Fall { .. } => None,
+        let proposal = propose(self.rollout, setting, state, weighed, self.now_unix_ms);
+        let mode = match lane {
+            Lane::Current => state.in_force(setting),
+            Lane::Next if setting == ModeSetting::Auto => state.mode,
+            Lane::Next => Mode::Off,
         };
-        let next_step = self.rollout.above(state.mode);
-        VersionStanding {
-            lane,
-            version: state.version,
-            policy: state.policy.to_string(),
-            mode: match lane {
-                Lane::Current => state.in_force(setting),
-                Lane::Next if setting == ModeSetting::Auto => state.mode,
-                Lane::Next => Mode::Off,
-            },
-            epoch: state.epoch,
-            since_unix_ms: state.since_unix_ms,
-            window_unix_ms: state.window_unix_ms,
-            why: state.why.clone(),
-            next_step,
-            attempt: next_step.map_or(1, |step| state.attempt(step)),
-            approved: state.approved,
-            stay,
-            waits_for: None,
-            gates: Vec::new(),
-        }
+        view::shown(self.rollout, (lane, state), mode, view::stay(proposal))
     }
 }
 

@@ -189,7 +189,6 @@ impl Track {
             Mode::Enforce(share) => share,
             Mode::Off | Mode::Warn => Share::NONE,
         };
-        let attempt = config.above(state.mode).map_or(1, |next| state.attempt(next));
         let first = scale.first_whole(state.window_unix_ms);
         let live = waivers.iter().filter(|waiver| first < waiver.until);
         let waived = live.map(|waiver| waiver.client.key()).collect();
@@ -197,7 +196,7 @@ impl Track {
             tick: scale.tick,
             first,
             step,
-            attempt,
+            attempt: state.next_attempt(config),
             waivers,
             predicted: before.predicted(&waived),
             control_before: before.control(),
@@ -223,7 +222,7 @@ impl Track {
 
     /// Judges as the attempt that the next step of `state` is at.
     pub(super) fn attempt(&mut self, config: &RolloutConfig, state: &RuleState) {
-        self.window.attempt(config.above(state.mode).map_or(1, |next| state.attempt(next)));
+        self.window.attempt(state.next_attempt(config));
     }
 
     /// Watches by other settings from now on.

@@ -4,7 +4,8 @@ use seaworthy_console::control::{RuleStanding, VersionStanding, WaiverView};
 use seaworthy_policy::evidence::Lane;
 use seaworthy_policy::gates::Verdict;
 use seaworthy_policy::mode::Mode;
-use seaworthy_policy::rollout::{Proposal, RuleState, Stay, propose};
+use seaworthy_policy::rollout::{Proposal, RolloutConfig, RuleState, Stay, propose};
+use seaworthy_store::ledger::WaiverRow;
 
 use super::moves::weigh;
 use super::{Engine, LANES, state_of};
@@ -40,12 +41,7 @@ impl Engine {
             let (current, next) = (versions.next().flatten(), versions.next().flatten());
             drop(versions);
             let Some(current) = current else { continue };
-            let waivers = self.journal.waiver_rows(&name).map(|row| WaiverView {
-                client: row.client.clone(),
-                until_unix_ms: row.until_unix_ms,
-                reason: row.reason.clone(),
-                actor: row.actor.clone(),
-            });
+            let waivers = self.journal.waiver_rows(&name).map(waiver);
             let (setting, waivers) = (rule.setting, waivers.collect());
             all.push(RuleStanding { rule: name, setting, current, next, waivers });
         }
@@ -64,11 +60,7 @@ impl Engine {
         let key = (rule.name.to_string(), lane);
         let gates = self.read(&key).map(|(_, readings)| readings).unwrap_or_default();
         let proposal = propose(&self.rollout, rule.setting, state, weigh(&gates), now_unix_ms);
-        let stay = match proposal {
-            Proposal::Stay(stay) => Some(stay),
-            Proposal::Promote { .. } | Proposal::Fall { .. } => None,
-        };
-        let next_step = self.rollout.above(state.mode);
+        let stay = stay(proposal);
         let waits_for = match &stay {
             None if !self.shared.leads() => Some("the gateway that leads the fleet".to_owned()),
             Some(Stay::Gates { .. }) => gates
@@ -82,21 +74,49 @@ impl Engine {
                 }),
             _ => None,
         };
-        VersionStanding {
-            lane,
-            version: state.version,
-            policy: state.policy.to_string(),
-            mode,
-            epoch: state.epoch,
-            since_unix_ms: state.since_unix_ms,
-            window_unix_ms: state.window_unix_ms,
-            why: state.why.clone(),
-            next_step,
-            attempt: next_step.map_or(1, |step| state.attempt(step)),
-            approved: state.approved,
-            stay,
-            waits_for,
-            gates,
-        }
+        let version = shown(&self.rollout, (lane, state), mode, stay);
+        VersionStanding { waits_for, gates, ..version }
+    }
+}
+
+/// What is known of a version without its evidence.
+pub(super) fn shown(
+    config: &RolloutConfig,
+    (lane, state): (Lane, &RuleState),
+    mode: Mode,
+    stay: Option<Stay>,
+) -> VersionStanding {
+    VersionStanding {
+        lane,
+        version: state.version,
+        policy: state.policy.to_string(),
+        mode,
+        epoch: state.epoch,
+        since_unix_ms: state.since_unix_ms,
+        window_unix_ms: state.window_unix_ms,
+        why: state.why.clone(),
+        next_step: config.above(state.mode),
+        attempt: state.next_attempt(config),
+        approved: state.approved,
+        stay,
+        waits_for: None,
+        gates: Vec::new(),
+    }
+}
+
+/// What keeps a rule where it is, where something does.
+pub(super) fn stay(proposal: Proposal) -> Option<Stay> {
+    match proposal {
+        Proposal::Stay(stay) => Some(stay),
+        Proposal::Promote { .. } | Proposal::Fall { .. } => None,
+    }
+}
+
+pub(super) fn waiver(row: &WaiverRow) -> WaiverView {
+    WaiverView {
+        client: row.client.clone(),
+        until_unix_ms: row.until_unix_ms,
+        reason: row.reason.clone(),
+        actor: row.actor.clone(),
     }
 }

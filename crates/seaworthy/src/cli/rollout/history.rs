@@ -1,7 +1,5 @@
 //! `seaworthy rollout history` and `seaworthy rollout receipt`
 
-use std::path::PathBuf;
-
 use clap::Args;
 use seaworthy_policy::mode::Mode;
 use seaworthy_policy::rollout::{Event, Receipt};
@@ -10,22 +8,13 @@ use seaworthy_store::ledger::{LedgerReader, RECEIPTS_AT_ONCE, ReceiptRow};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::super::audit::{Place, unreadable};
 use super::super::operator::name;
 use super::super::standing::{exact, time};
 use super::super::table::{Cell, Paint, Paper, Table};
-use super::super::{Answer, ConfigFile, Surroundings};
-use crate::config::{self, Flags, nearest};
+use super::super::{Answer, Surroundings};
+use crate::config::nearest;
 use crate::exit::{Exit, Failure};
-
-/// Where the ledger is.
-#[derive(Debug, Default, Args)]
-struct Place {
-    #[command(flatten)]
-    file: ConfigFile,
-    /// The folder with the gateway's data; else the config's
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-}
 
 /// List what moved the rules, newest first: from where to where, why, and who
 #[derive(Debug, Args)]
@@ -73,20 +62,12 @@ pub(in crate::cli) struct One {
     place: Place,
 }
 
-impl Place {
-    fn open(self, surroundings: Surroundings) -> Result<LedgerReader, Failure> {
-        let flags = Flags { data: self.data, ..Flags::default() };
-        let config = config::locate(&self.file.inputs(flags, surroundings))?;
-        LedgerReader::open_read_only(&config.store.dir).map_err(|error| failure(&error))
-    }
+fn open(place: Place, surroundings: Surroundings) -> Result<LedgerReader, Failure> {
+    LedgerReader::open_read_only(&place.dir(surroundings)?).map_err(|error| failure(&error))
 }
 
 fn failure(error: &StoreError) -> Failure {
-    let exit = match error {
-        StoreError::Corrupt { .. } | StoreError::SchemaNewer { .. } => Exit::BadData,
-        _ => Exit::Unavailable,
-    };
-    Failure::new(exit, format!("the receipts cannot be read: {error}"))
+    unreadable("the receipts", error)
 }
 
 /// A page for `--json`: the receipts' bytes stay as they are.
@@ -107,7 +88,7 @@ struct Row {
 impl History {
     pub(super) fn run(self, surroundings: Surroundings) -> Result<Answer, Failure> {
         let paper = surroundings.paper;
-        let reader = self.place.open(surroundings)?;
+        let reader = open(self.place, surroundings)?;
         let rule = self.rule.as_deref();
         // One more than is shown says that there is another page.
         let asked = self.limit.saturating_add(1).min(RECEIPTS_AT_ONCE);
@@ -200,7 +181,7 @@ impl One {
     pub(super) fn run(self, surroundings: Surroundings) -> Result<Answer, Failure> {
         let paper = surroundings.paper;
         let seq = self.seq;
-        let reader = self.place.open(surroundings)?;
+        let reader = open(self.place, surroundings)?;
         let found = reader.receipt(seq).map_err(|error| failure(&error))?;
         let Some(row) = found else {
             return Err(Failure::new(
@@ -288,7 +269,7 @@ mod tests {
     }
 
     fn place(dir: &Path) -> Place {
-        Place { file: ConfigFile::default(), data: Some(dir.to_owned()) }
+        Place::of(dir)
     }
 
     fn surroundings() -> Surroundings {

@@ -9,10 +9,10 @@ use seaworthy_policy::gates::alarm::{Against, Evidence};
 use seaworthy_policy::mode::Mode;
 use seaworthy_policy::rollout::{Receipt, Stay};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use super::restart::until_counted_from;
-use super::{HOSTS, configure, fast_for};
+use super::{HOSTS, configure, fast_for, serving};
 use crate::audit::{audit, leaves, said};
 use crate::harness::client::exchange;
 use crate::harness::{Gateway, seaworthy, serve};
@@ -43,14 +43,7 @@ async fn call(gateway: &Gateway, client: usize, host: &str, path: &str) -> u16 {
 
 /// A service that fails at `/fail`, and answers all else.
 async fn failing() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let addr = listener.local_addr().expect("it is bound");
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(answer(stream));
-        }
-    });
-    addr
+    serving(answer).await
 }
 
 async fn answer(mut stream: TcpStream) {

@@ -8,10 +8,10 @@ use seaworthy_console::control::RuleStanding;
 use seaworthy_policy::gates::{Gate, Reading, Verdict};
 use seaworthy_store::telemetry::TelemetryReader;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use super::restart::until_counted_from;
-use super::{configure, fast};
+use super::{configure, fast, serving};
 use crate::harness::{Gateway, serve};
 use crate::lifecycle::folder;
 use crate::operator::{post, standing, until_stands};
@@ -21,14 +21,7 @@ const REQUESTS: u64 = 12;
 
 /// A service that answers each request once it has all of it.
 async fn reader() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let addr = listener.local_addr().expect("it is bound");
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(answer(stream));
-        }
-    });
-    addr
+    serving(answer).await
 }
 
 async fn answer(mut stream: TcpStream) {
